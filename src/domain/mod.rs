@@ -1,0 +1,27 @@
+//! What a task is and what may happen to it. Pure: no I/O, no async, no clock of its own.
+//!
+//! | module | says |
+//! | --- | --- |
+//! | [`name`] | ids and names as checked types: [`TaskId`], [`TaskType`], [`WorkerId`] |
+//! | [`json`] | [`JsonObject`]: what clients own, kept as the text it came in |
+//! | [`time`] | [`Timestamp`]: an instant, to the microsecond |
+//! | [`lifecycle`] | every transition as one table: from where, to where, by which word |
+//! | [`task`] | [`Task`] and what registers one |
+//! | [`progress`] | [`Entry`]: one numbered line of a task's history |
+//! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
+
+pub mod json;
+pub mod lifecycle;
+pub mod name;
+pub mod progress;
+pub mod stream;
+pub mod task;
+pub mod time;
+
+pub use json::JsonObject;
+pub use lifecycle::{Status, Transition};
+pub use name::{TaskId, TaskType, WorkerId};
+pub use progress::Entry;
+pub use stream::{Event, Join, StatusChange};
+pub use task::{Ending, NewTask, Task};
+pub use time::Timestamp;

@@ -1,0 +1,136 @@
+//! Ids and names that were checked once and need no checking again.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A name broke its rule; `Display` says the rule, in words for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidName(&'static str);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(std::sync::Arc<str>);
+
+        impl $type {
+            /// The rule, in words for the client.
+            pub const RULE: &'static str = $rule;
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(Self(text.into())) } else { Err(InvalidName($rule)) }
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name! {
+    /// A task's id: made by [`TaskId::new`], or given by the client. It is safe in a URL path, in a
+    /// Redis key between braces and in an SSE line.
+    TaskId,
+    "must be 1 to 64 characters of A-Z a-z 0-9 _ . : -",
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+}
+
+name! {
+    /// What kind of work a task is; workers claim by it.
+    TaskType,
+    "must be 1 to 128 characters without control characters",
+    is_plain_name
+}
+
+name! {
+    /// Who holds a task.
+    WorkerId,
+    "must be 1 to 128 characters without control characters",
+    is_plain_name
+}
+
+impl TaskId {
+    /// A new id, unguessable and unique without coordination (cuid2).
+    pub fn new() -> Self {
+        Self(cuid2::create_id().into())
+    }
+}
+
+impl Default for TaskId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Characters are counted as Unicode scalar values, as JSON Schema's `maxLength` does.
+fn is_plain_name(text: &str) -> bool {
+    (1..=128).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_id_obeys_its_own_rule() {
+        assert!(TaskId::new().as_str().parse::<TaskId>().is_ok());
+    }
+
+    #[test]
+    fn an_id_keeps_to_its_alphabet_and_length() {
+        assert!("a.B_3:-".parse::<TaskId>().is_ok());
+        for wrong in ["", "a b", "ä", "a/b", "{a}", "a\n", &"x".repeat(65)] {
+            assert!(wrong.parse::<TaskId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_may_be_any_text_of_128_characters_without_controls() {
+        assert!("ä".repeat(128).parse::<TaskType>().is_ok());
+        for wrong in ["", "a\u{0}", "a\u{85}", &"ä".repeat(129)] {
+            assert!(wrong.parse::<TaskType>().is_err(), "{wrong:?}");
+        }
+    }
+}
