@@ -1,0 +1,225 @@
+//! A handle on one SQL database, Postgres or SQLite, and one way to say a statement to either.
+//!
+//! It stands under [`crate::storage`] and under the embedded live log, and knows neither. A
+//! [`Statement`] is one SQL text for both: `$n` parameters, every value bound. What truly
+//! differs between the two is chosen by [`Kind`] where the SQL is written.
+
+mod statement;
+mod time;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+pub use statement::{Executor, FromEitherRow, Statement, Value};
+
+/// How long a caller waits for a free connection before it hears that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long SQLite waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Which of the two a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Postgres 14 or later.
+    Postgres,
+    /// SQLite, in a file of this process.
+    Sqlite,
+}
+
+/// A database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is away, overloaded or shutting down: the same call may succeed later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// It answered with an error: a defect of ours or of its contents.
+    #[error("a database statement failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let away = match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(database) => database.code().is_some_and(|code| is_passing(&code)),
+            _ => false,
+        };
+        if away { Self::Unavailable(error) } else { Self::Failed(error) }
+    }
+}
+
+/// Postgres: connection exceptions (08), serialization and deadlock (40), insufficient resources
+/// (53), operator intervention and time limits (57), lock not available (55P03), read-only (25006: a
+/// fail-over under way). SQLite: busy (5), locked (6), I/O (10), full (13), and their extended codes.
+fn is_passing(code: &str) -> bool {
+    // A SQLSTATE has five characters; SQLite's codes have fewer.
+    if code.len() == 5 {
+        let class = &code[..2];
+        return matches!(class, "08" | "40" | "53" | "57") || matches!(code, "55P03" | "25006");
+    }
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+}
+
+/// A pool of connections to one database; cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A pool on a Postgres server.
+    Postgres(PgPool),
+    /// One writer and many readers on a SQLite file: SQLite admits one writer at a time, and
+    /// waiting for it in our queue is fairer and cheaper than in its busy loop.
+    Sqlite {
+        /// The only connection that writes.
+        writer: SqlitePool,
+        /// Connections that read beside it.
+        readers: SqlitePool,
+    },
+}
+
+impl Database {
+    /// Prepares a pool on a Postgres server. No connection is made before it is needed, so that a
+    /// server that is away is reported by the first use.
+    pub fn postgres(url: &str, connections: u32) -> Result<Self, Error> {
+        let options = url
+            .parse::<PgConnectOptions>()?
+            .application_name("task-tracker")
+            // A statement or a lock that waits longer than any client would is ended by the server.
+            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Opens a SQLite file, creating it where there is none. What is committed survives the death
+    /// of the process; `synchronous = NORMAL` may lose the newest commits when the machine
+    /// loses power, and never the file's consistency.
+    pub async fn sqlite(file: &Path, readers: u32) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("journal_size_limit", "67108864");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(10))
+            // The writer lives as long as the process: its prepared statements stay warm.
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(readers)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with(options.pragma("query_only", "on"));
+        Ok(Self::Sqlite { writer, readers })
+    }
+
+    /// Which of the two this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(_) => Kind::Postgres,
+            Self::Sqlite { .. } => Kind::Sqlite,
+        }
+    }
+
+    /// Where statements that only read are run.
+    pub fn reader(&self) -> Executor<'_> {
+        match self {
+            Self::Postgres(pool) => Executor::PostgresPool(pool),
+            Self::Sqlite { readers, .. } => Executor::SqlitePool(readers),
+        }
+    }
+
+    /// Where a single statement that writes is run.
+    pub fn writer(&self) -> Executor<'_> {
+        match self {
+            Self::Postgres(pool) => Executor::PostgresPool(pool),
+            Self::Sqlite { writer, .. } => Executor::SqlitePool(writer),
+        }
+    }
+
+    /// Begins a transaction that may write. It is rolled back when dropped.
+    pub async fn begin(&self) -> Result<Transaction, Error> {
+        Ok(match self {
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+            // IMMEDIATE takes the write lock at once: an upgrade in the middle could not wait for it.
+            Self::Sqlite { writer, .. } => {
+                Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+            }
+        })
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        Statement::new("SELECT 1").execute(self.reader()).await.map(drop)
+    }
+
+    /// Closes every connection; SQLite folds its write-ahead log back into the file.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+}
+
+/// A transaction on either database.
+#[derive(Debug)]
+pub enum Transaction {
+    /// On Postgres.
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// On SQLite, holding the only writer.
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+}
+
+impl Transaction {
+    /// Where the transaction's statements are run.
+    pub fn executor(&mut self) -> Executor<'_> {
+        match self {
+            Self::Postgres(transaction) => Executor::Postgres(transaction),
+            Self::Sqlite(transaction) => Executor::Sqlite(transaction),
+        }
+    }
+
+    /// Makes it durable.
+    pub async fn commit(self) -> Result<(), Error> {
+        match self {
+            Self::Postgres(transaction) => transaction.commit().await?,
+            Self::Sqlite(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_may_succeed_later_is_told_from_a_defect() {
+        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "5", "261", "13"] {
+            assert!(is_passing(code), "{code}");
+        }
+        for code in ["23505", "42P01", "22P05", "1", "19", "1555", "2067"] {
+            assert!(!is_passing(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! One statement, said to whichever database is there.
+
+use std::borrow::Cow;
+
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, SqlSafeStr, SqlStr};
+
+use super::Error;
+use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
+
+/// Where a statement is run.
+#[derive(Debug)]
+pub enum Executor<'c> {
+    /// Any connection of a Postgres pool.
+    PostgresPool(&'c PgPool),
+    /// Any connection of a SQLite pool.
+    SqlitePool(&'c SqlitePool),
+    /// A Postgres transaction.
+    Postgres(&'c mut PgConnection),
+    /// A SQLite transaction.
+    Sqlite(&'c mut SqliteConnection),
+}
+
+/// A row type that both drivers can fill; `#[derive(sqlx::FromRow)]` is enough.
+pub trait FromEitherRow:
+    for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
+{
+}
+
+impl<T> FromEitherRow for T where
+    T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin
+{
+}
+
+/// A value bound to `$n`.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Text, or NULL.
+    Text(Option<String>),
+    /// A 64-bit integer, or NULL.
+    Integer(Option<i64>),
+    /// An instant, or NULL.
+    Instant(Option<Timestamp>),
+    /// A list of texts: `text[]` on Postgres, a JSON array on SQLite (see `dialect::TEXTS`).
+    Texts(Vec<String>),
+}
+
+/// A SQL text with its values.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    sql: Cow<'static, str>,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    /// A statement whose text is fixed, or composed of fixed fragments: no value ever stands in it.
+    pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
+        Self { sql: sql.into(), values: Vec::new() }
+    }
+
+    /// Binds the next parameter.
+    #[must_use]
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// The same statement behind `prefix`, for `EXPLAIN`.
+    #[must_use]
+    pub fn behind(mut self, prefix: &str) -> Self {
+        self.sql = format!("{prefix} {}", self.sql).into();
+        self
+    }
+
+    /// Runs it and says how many rows it touched.
+    pub async fn execute(self, on: Executor<'_>) -> Result<u64, Error> {
+        macro_rules! run {
+            ($parts:expr, $on:expr) => {{
+                let (sql, arguments) = $parts?;
+                sqlx::query_with(sql, arguments).execute($on).await?.rows_affected()
+            }};
+        }
+        Ok(match on {
+            Executor::PostgresPool(pool) => run!(self.for_postgres(), pool),
+            Executor::Postgres(connection) => run!(self.for_postgres(), connection),
+            Executor::SqlitePool(pool) => run!(self.for_sqlite(), pool),
+            Executor::Sqlite(connection) => run!(self.for_sqlite(), connection),
+        })
+    }
+
+    /// Runs it and takes every row.
+    pub async fn fetch_all<R: FromEitherRow>(self, on: Executor<'_>) -> Result<Vec<R>, Error> {
+        macro_rules! run {
+            ($parts:expr, $on:expr) => {{
+                let (sql, arguments) = $parts?;
+                sqlx::query_as_with(sql, arguments).fetch_all($on).await?
+            }};
+        }
+        Ok(match on {
+            Executor::PostgresPool(pool) => run!(self.for_postgres(), pool),
+            Executor::Postgres(connection) => run!(self.for_postgres(), connection),
+            Executor::SqlitePool(pool) => run!(self.for_sqlite(), pool),
+            Executor::Sqlite(connection) => run!(self.for_sqlite(), connection),
+        })
+    }
+
+    /// Runs it and takes the first row, if there is one. The statement itself says that there is
+    /// at most one: it runs to its end, so that a write is whole.
+    pub async fn fetch_optional<R: FromEitherRow>(self, on: Executor<'_>) -> Result<Option<R>, Error> {
+        Ok(self.fetch_all(on).await?.into_iter().next())
+    }
+
+    fn for_postgres(self) -> Result<(SqlStr, PgArguments), Error> {
+        let mut arguments = PgArguments::default();
+        for value in self.values {
+            match value {
+                Value::Text(text) => arguments.add(text),
+                Value::Integer(integer) => arguments.add(integer),
+                Value::Instant(instant) => arguments.add(instant),
+                Value::Texts(texts) => arguments.add(texts),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok((text(self.sql), arguments))
+    }
+
+    fn for_sqlite(self) -> Result<(SqlStr, SqliteArguments), Error> {
+        let mut arguments = SqliteArguments::default();
+        for value in self.values {
+            match value {
+                Value::Text(text) => arguments.add(text),
+                Value::Integer(integer) => arguments.add(integer),
+                Value::Instant(instant) => arguments.add(instant),
+                Value::Texts(texts) => arguments.add(serde_json::Value::from(texts).to_string()),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok((text(self.sql), arguments))
+    }
+}
+
+fn text(sql: Cow<'static, str>) -> SqlStr {
+    match sql {
+        Cow::Borrowed(text) => text.into_sql_str(),
+        // Composed of fixed fragments: see `Statement::new`.
+        Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
+    }
+}
+
+macro_rules! text_values {
+    ($($type:ty),+) => {$(
+        impl From<&$type> for Value {
+            fn from(value: &$type) -> Self {
+                Self::Text(Some(value.as_str().to_owned()))
+            }
+        }
+        impl From<Option<&$type>> for Value {
+            fn from(value: Option<&$type>) -> Self {
+                Self::Text(value.map(|value| value.as_str().to_owned()))
+            }
+        }
+    )+};
+}
+
+text_values!(TaskId, TaskType, WorkerId, JsonObject);
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<Status> for Value {
+    fn from(value: Status) -> Self {
+        Self::Text(Some(value.as_str().to_owned()))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Integer(Some(value))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Integer(Some(value.into()))
+    }
+}
+
+/// Numbers of entries and durations in seconds: far from the end of an `i64`, and held there.
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Integer(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(value: Timestamp) -> Self {
+        Self::Instant(Some(value))
+    }
+}
+
+impl From<Option<Timestamp>> for Value {
+    fn from(value: Option<Timestamp>) -> Self {
+        Self::Instant(value)
+    }
+}
+
+impl From<Vec<String>> for Value {
+    fn from(value: Vec<String>) -> Self {
+        Self::Texts(value)
+    }
+}

@@ -1,0 +1,83 @@
+//! What Postgres and SQLite say differently. Everything else is one text for both.
+
+use crate::database::Kind;
+
+/// Locks the rows a `SELECT` finds until the transaction ends. SQLite's transaction holds the
+/// only writer already.
+pub(super) fn for_update(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => " FOR UPDATE",
+        Kind::Sqlite => "",
+    }
+}
+
+/// The same, passing over rows another transaction has locked: nodes that sweep at once share the work.
+pub(super) fn for_update_skip_locked(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => " FOR UPDATE SKIP LOCKED",
+        Kind::Sqlite => "",
+    }
+}
+
+/// Membership in the list bound to `$1`: an array on Postgres, which SQLite has not; there the list
+/// is bound as a JSON array.
+pub(super) fn in_first_parameter(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => " = ANY($1)",
+        Kind::Sqlite => " IN (SELECT value FROM json_each($1))",
+    }
+}
+
+/// A sub-select of the id of the oldest pending task of the types in `$1`, which no other claim takes.
+///
+/// `task_type = ANY($1) ORDER BY created_at` would lose the index order and sort every pending task.
+/// Instead each type offers its oldest by the partial index, and the oldest of all is taken.
+///
+/// On Postgres each type offers several and the first that is not locked by another claim is taken:
+/// `LATERAL` with a lock inside is always a nested loop, which visits the offers in their order
+/// and stops at the first it gets. Sorting outside would lock every offer. SQLite has one writer, so
+/// its oldest is free; it has no `LATERAL` either.
+pub(super) fn oldest_pending(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT taken.id
+             FROM (SELECT offer.id
+                   FROM unnest($1::text[]) AS wanted (task_type)
+                   CROSS JOIN LATERAL (
+                       SELECT id, created_at FROM tracker_tasks
+                       WHERE status = 'pending' AND task_type = wanted.task_type
+                       ORDER BY created_at, id LIMIT 64) AS offer
+                   ORDER BY offer.created_at, offer.id) AS offered
+             CROSS JOIN LATERAL (
+                 SELECT id FROM tracker_tasks
+                 WHERE id = offered.id AND status = 'pending'
+                 FOR UPDATE SKIP LOCKED) AS taken
+             LIMIT 1"
+        }
+        Kind::Sqlite => {
+            "SELECT oldest.id
+             FROM json_each($1) AS wanted
+             JOIN tracker_tasks AS oldest ON oldest.id = (
+                 SELECT id FROM tracker_tasks
+                 WHERE status = 'pending' AND task_type = wanted.value
+                 ORDER BY created_at, id LIMIT 1)
+             ORDER BY oldest.created_at, oldest.id LIMIT 1"
+        }
+    }
+}
+
+/// Which types of those in `$1` have a pending task.
+pub(super) fn pending_types(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT wanted.task_type AS name FROM unnest($1::text[]) AS wanted (task_type)
+             WHERE EXISTS (SELECT 1 FROM tracker_tasks
+                           WHERE status = 'pending' AND task_type = wanted.task_type)"
+        }
+        Kind::Sqlite => {
+            "SELECT wanted.value AS name FROM json_each($1) AS wanted
+             WHERE EXISTS (SELECT 1 FROM tracker_tasks
+                           WHERE status = 'pending' AND task_type = wanted.value)"
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Durable truth, in SQL: tasks, sealed histories, endings not yet settled.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`migrations`] | the schema, brought up to date under a lock |
+//! | `tasks` | registering, claiming, reading, changing a status |
+//! | `lists` | keyset pages and counts |
+//! | `entries` | sealed history |
+//! | `dialect` | what Postgres and SQLite say differently, each with its reason |
+//!
+//! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
+//! never knows what a status means; time is always an argument; a transaction never leaves a method.
+
+mod dialect;
+mod entries;
+mod lists;
+pub mod migrations;
+mod tasks;
+
+use crate::database::Database;
+pub use crate::database::Error;
+pub use lists::{Cursor, Filter, Listed};
+pub use tasks::{Change, Selection};
+
+/// The tables of the core; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    database: Database,
+}
+
+impl Storage {
+    /// On a database whose schema is up to date: see [`migrations::run`].
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.database.ping().await
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
