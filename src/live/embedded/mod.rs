@@ -1,0 +1,296 @@
+//! The live log in a SQLite file of this process.
+//!
+//! Entries are in the file before they are acknowledged, so they survive a `kill -9`. Fences and
+//! counters are in memory: with one process there is nobody to share them with, and after its death the
+//! first append of each task finds no fence, asks the durable truth, and goes on counting behind the
+//! newest entry of the file. Entries of a task are appended one batch after the other, under its lock,
+//! so that they are published in the order of their numbers.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, PAGE_BYTES, Page, Verified};
+use crate::database::{self, Database, Statement};
+use crate::domain::{Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp, WorkerId};
+
+/// Connections that read beside the writer.
+const READERS: u32 = 4;
+
+/// The live log of the embedded mode; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EmbeddedLive {
+    database: Database,
+    hub: Arc<Hub>,
+    logs: Arc<Mutex<HashMap<TaskId, Arc<AsyncMutex<Log>>>>>,
+}
+
+/// What is known of one task's log without reading the file.
+#[derive(Debug, Default)]
+struct Log {
+    fence: Option<Fence>,
+    /// When a closed fence falls.
+    fence_expires_at: Option<Timestamp>,
+    /// The number of the newest entry; `None` where the file was not asked yet.
+    last_seq_id: Option<u64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct LineRow {
+    line: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct LastRow {
+    last_seq_id: i64,
+}
+
+impl EmbeddedLive {
+    /// Opens the log's file, creating it where there is none, and feeds `hub`.
+    pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
+        let database = Database::sqlite(file, READERS).await?;
+        Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
+        Ok(Self { database, hub, logs: Arc::default() })
+    }
+
+    fn log(&self, task: &TaskId) -> Arc<AsyncMutex<Log>> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(logs.entry(task.clone()).or_default())
+    }
+
+    fn forget(&self, task: &TaskId) {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+    }
+
+    async fn newest(&self, task: &TaskId) -> Result<u64, Error> {
+        let row: Option<LastRow> = Statement::new(
+            "SELECT coalesce(max(seq_id), 0) AS last_seq_id FROM live_entries WHERE task_id = $1",
+        )
+        .bind(task)
+        .fetch_optional(self.database.reader())
+        .await?;
+        Ok(row.map_or(0, |row| u64::try_from(row.last_seq_id).unwrap_or(0)))
+    }
+
+    /// Numbers, keeps and publishes entries, the log being locked.
+    async fn keep(
+        &self,
+        task: &TaskId,
+        log: &mut Log,
+        entries: Vec<JsonObject>,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let before = match log.last_seq_id {
+            Some(last_seq_id) => last_seq_id,
+            None => self.newest(task).await?,
+        };
+        let numbered: Vec<Entry> = (before + 1..)
+            .zip(entries)
+            .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
+            .collect();
+        let last_seq_id = before + numbered.len() as u64;
+        // One statement, so that all are kept or none.
+        Statement::new(
+            "INSERT INTO live_entries (task_id, seq_id, line)
+             SELECT $1, $2 + key, value FROM json_each($3)",
+        )
+        .bind(task)
+        .bind(before + 1)
+        .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>())
+        .execute(self.database.writer())
+        .await
+        // Whether it was kept is not known: the file is asked before the next.
+        .inspect_err(|_| log.last_seq_id = None)?;
+        log.last_seq_id = Some(last_seq_id);
+        for entry in numbered {
+            self.hub.deliver(task, Event::Progress(entry));
+        }
+        Ok(last_seq_id)
+    }
+
+    async fn append_owned(
+        self,
+        task: TaskId,
+        entries: Vec<JsonObject>,
+        worker: Option<WorkerId>,
+        now: Timestamp,
+        verified: Option<Verified>,
+    ) -> Result<Appended, Error> {
+        let log = self.log(&task);
+        let mut log = log.lock().await;
+        if let Err(fence) = log.admit(worker.as_ref(), now, verified.as_ref()) {
+            return Ok(Appended::Unverified(fence));
+        }
+        if let Some(verified) = verified {
+            let newest = self.newest(&task).await?;
+            log.last_seq_id = Some(newest.max(verified.last_sealed));
+        }
+        let last_seq_id = self.keep(&task, &mut log, entries, now).await?;
+        Ok(Appended::Kept { last_seq_id })
+    }
+}
+
+impl Log {
+    /// The rule of the fence, as `append.lua` has it: lets the caller in, or says which fence does not.
+    fn admit(
+        &mut self,
+        worker: Option<&WorkerId>,
+        now: Timestamp,
+        verified: Option<&Verified>,
+    ) -> Result<(), Fence> {
+        if self.fence_expires_at.is_some_and(|at| at <= now) {
+            self.fence = None;
+            self.fence_expires_at = None;
+        }
+        let fence = self.fence.get_or_insert_with(Fence::opening).clone();
+        if let Some(verified) = verified {
+            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
+            if fence == verified.fence || fence == open {
+                self.fence = Some(open);
+                self.fence_expires_at = None;
+                return Ok(());
+            }
+        }
+        if fence.admits(worker) { Ok(()) } else { Err(fence) }
+    }
+
+    fn close(&mut self, attempt: u32, now: Timestamp) {
+        self.fence = Some(Fence::Closed { attempt });
+        self.fence_expires_at = Some(now.plus(CLOSED_FOR));
+    }
+}
+
+#[async_trait]
+impl Live for EmbeddedLive {
+    async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
+        // On a task of its own: a caller that hangs up must not leave a number half used.
+        let append = self.clone().append_owned(
+            task.clone(),
+            append.entries.to_vec(),
+            append.worker.cloned(),
+            append.now,
+            append.verified.cloned(),
+        );
+        tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
+    }
+
+    async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
+        let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
+        let (mut bytes, mut left) = (0, limit);
+        while bytes < PAGE_BYTES && left > 0 {
+            let chunk = left.min(256);
+            let rows: Vec<LineRow> = Statement::new(
+                "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
+                 ORDER BY seq_id LIMIT $3",
+            )
+            .bind(task)
+            .bind(page.entries.last().map_or(after, |entry| entry.seq_id))
+            .bind(chunk as u64)
+            .fetch_all(self.database.reader())
+            .await?;
+            let more = rows.len() == chunk;
+            for row in rows {
+                bytes += row.line.len();
+                page.entries.push(parse(&row.line)?);
+            }
+            left -= chunk;
+            if !more {
+                break;
+            }
+        }
+        // Entries may have come since the counter was read.
+        if let Some(newest) = page.entries.last() {
+            page.last_seq_id = page.last_seq_id.max(newest.seq_id);
+        }
+        Ok(page)
+    }
+
+    async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
+        let mut latest = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let row: Option<LineRow> = Statement::new(
+                "SELECT line FROM live_entries WHERE task_id = $1 ORDER BY seq_id DESC LIMIT 1",
+            )
+            .bind(task)
+            .fetch_optional(self.database.reader())
+            .await?;
+            latest.push(row.map(|row| parse(&row.line)).transpose()?);
+        }
+        Ok(latest)
+    }
+
+    async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error> {
+        let mut last = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            last.push(self.newest(task).await?);
+        }
+        Ok(last)
+    }
+
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
+        let log = self.log(task);
+        let mut log = log.lock().await;
+        if log.fence.as_ref().and_then(Fence::attempt).is_some_and(|present| present > attempt) {
+            return Err(Error::Failed("a later attempt has the log".into()));
+        }
+        log.close(attempt, now);
+        self.newest(task).await
+    }
+
+    async fn end(
+        &self,
+        task: &TaskId,
+        attempt: u32,
+        end: &StatusChange,
+        now: Timestamp,
+    ) -> Result<Ended, Error> {
+        let log = self.log(task);
+        let mut log = log.lock().await;
+        if self.newest(task).await? > end.last_seq_id {
+            log.close(attempt, now);
+            return Ok(Ended::Unsealed);
+        }
+        Statement::new("DELETE FROM live_entries WHERE task_id = $1")
+            .bind(task)
+            .execute(self.database.writer())
+            .await?;
+        *log = Log::default();
+        self.forget(task);
+        self.hub.deliver(task, Event::Status(end.clone()));
+        Ok(Ended::Gone)
+    }
+
+    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
+        self.hub.deliver(task, Event::Status(change.clone()));
+        Ok(())
+    }
+
+    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
+        self.hub.waiters().wake(task_type);
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        Ok(self.database.ping().await?)
+    }
+
+    async fn shut_down(&self) {
+        self.database.close().await;
+    }
+}
+
+fn parse(line: &str) -> Result<Entry, Error> {
+    Entry::parse(line).map_err(|error| Error::Failed(error.into()))
+}
+
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        match error {
+            database::Error::Unavailable(source) => Self::Unavailable(source.into()),
+            database::Error::Failed(source) => Self::Failed(source.into()),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+-- The live log of the embedded mode: entries of active tasks, each under its number. They are in a
+-- file of their own so that appending does not wait for the writer of the tasks. Deleted at the end.
+CREATE TABLE IF NOT EXISTS live_entries (
+    task_id  TEXT NOT NULL,
+    seq_id   INTEGER NOT NULL,
+    line     TEXT NOT NULL,
+    PRIMARY KEY (task_id, seq_id)
+) STRICT, WITHOUT ROWID;

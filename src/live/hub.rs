@@ -1,0 +1,245 @@
+//! The topics of this node: one per task that somebody here watches.
+//!
+//! A log feeds the hub; subscribers read from it. A topic holds the newest events only, in a ring that all
+//! its readers share: a reader costs a position. One that falls behind the ring is told so and
+//! reads what it missed from the log; nobody waits for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::waiters::Waiters;
+use crate::domain::{Event, TaskId};
+
+/// Events a topic holds for its readers.
+const RING: usize = 64;
+/// How long a subscriber waits for the broker's word.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One event on its way to every reader of a topic. It is put into bytes once, by whoever sends it first.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: Event,
+    frame: OnceLock<Bytes>,
+}
+
+impl Delivery {
+    /// Wraps an event.
+    pub fn new(event: Event) -> Arc<Self> {
+        Arc::new(Self { event, frame: OnceLock::new() })
+    }
+
+    /// The bytes of the event, made by `encode` the first time.
+    pub fn frame(&self, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        self.frame.get_or_init(|| encode(&self.event)).clone()
+    }
+}
+
+/// What a reader of a topic hears.
+#[derive(Debug, Clone)]
+pub enum Signal {
+    /// Something happened.
+    Event(Arc<Delivery>),
+    /// Something may have been missed: read the log, and look whether the task has ended.
+    Resync,
+}
+
+/// What the hub asks of a broker's connection.
+#[derive(Debug)]
+pub enum Interest {
+    /// Listen to this task, and say when the broker has confirmed it.
+    Watch(TaskId, watch::Sender<bool>),
+    /// Nobody watches it any more.
+    Unwatch(TaskId),
+}
+
+#[derive(Debug)]
+struct Topic {
+    sender: broadcast::Sender<Signal>,
+    /// Whether the broker has confirmed that it sends this topic's events.
+    ready: watch::Sender<bool>,
+    readers: usize,
+    /// The number of the newest entry that came by, for the audit.
+    last_seq_id: AtomicU64,
+}
+
+/// The topics of this node, and its waiting workers.
+#[derive(Debug, Default)]
+pub struct Hub {
+    topics: Mutex<HashMap<TaskId, Topic>>,
+    /// To the broker's connection; `None` where events come from this very process.
+    interests: Option<mpsc::UnboundedSender<Interest>>,
+    waiters: Waiters,
+}
+
+/// The broker did not confirm a subscription in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker did not confirm the subscription within {SUBSCRIBE_TIMEOUT:?}")]
+pub struct NotConfirmed;
+
+impl Hub {
+    /// A hub whose events come from this process.
+    pub fn local() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// A hub whose events come from a broker, and the requests its connection must serve.
+    pub fn remote() -> (Arc<Self>, mpsc::UnboundedReceiver<Interest>) {
+        let (interests, requests) = mpsc::unbounded_channel();
+        (Arc::new(Self { interests: Some(interests), ..Self::default() }), requests)
+    }
+
+    /// The workers of this node that wait for a task.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// How many topics are watched here.
+    pub fn topics(&self) -> Vec<(TaskId, u64)> {
+        let topics = self.lock();
+        let seen = |topic: &Topic| topic.last_seq_id.load(Ordering::Relaxed);
+        topics.iter().map(|(task, topic)| (task.clone(), seen(topic))).collect()
+    }
+
+    /// Subscribes to a task. When this returns, every event published from now on will be heard.
+    pub async fn subscribe(self: &Arc<Self>, task: &TaskId) -> Result<Subscription, NotConfirmed> {
+        let (subscription, mut ready) = self.join(task);
+        // Dropping the subscription on the way out undoes the interest.
+        match tokio::time::timeout(SUBSCRIBE_TIMEOUT, ready.wait_for(|ready| *ready)).await {
+            Ok(Ok(_)) => Ok(subscription),
+            _ => Err(NotConfirmed),
+        }
+    }
+
+    fn join(self: &Arc<Self>, task: &TaskId) -> (Subscription, watch::Receiver<bool>) {
+        let mut topics = self.lock();
+        let topic = topics.entry(task.clone()).or_insert_with(|| {
+            let ready = watch::Sender::new(self.interests.is_none());
+            // Sent under the lock, so that requests arrive in the order of the topics' lives.
+            if let Some(interests) = &self.interests {
+                let _ = interests.send(Interest::Watch(task.clone(), ready.clone()));
+            }
+            Topic {
+                sender: broadcast::Sender::new(RING),
+                ready,
+                readers: 0,
+                last_seq_id: AtomicU64::new(0),
+            }
+        });
+        topic.readers += 1;
+        let subscription =
+            Subscription { hub: Arc::clone(self), task: task.clone(), signals: topic.sender.subscribe() };
+        (subscription, topic.ready.subscribe())
+    }
+
+    fn leave(&self, task: &TaskId) {
+        let mut topics = self.lock();
+        let Some(topic) = topics.get_mut(task) else { return };
+        topic.readers -= 1;
+        if topic.readers == 0 {
+            topics.remove(task);
+            if let Some(interests) = &self.interests {
+                let _ = interests.send(Interest::Unwatch(task.clone()));
+            }
+        }
+    }
+
+    /// Gives an event to every reader of its topic.
+    pub fn deliver(&self, task: &TaskId, event: Event) {
+        let topics = self.lock();
+        let Some(topic) = topics.get(task) else { return };
+        if let Event::Progress(entry) = &event {
+            topic.last_seq_id.fetch_max(entry.seq_id, Ordering::Relaxed);
+        }
+        // It fails only where nobody listens.
+        let _ = topic.sender.send(Signal::Event(Delivery::new(event)));
+    }
+
+    /// Whether anybody here watches `task`: what nobody watches need not be parsed.
+    pub fn is_watched(&self, task: &TaskId) -> bool {
+        self.lock().contains_key(task)
+    }
+
+    /// Has the readers of `task` read the log from where they are: the newest entry is `last_seq_id`.
+    pub fn resync(&self, task: &TaskId, last_seq_id: u64) {
+        if let Some(topic) = self.lock().get(task) {
+            topic.last_seq_id.fetch_max(last_seq_id, Ordering::Relaxed);
+            let _ = topic.sender.send(Signal::Resync);
+        }
+    }
+
+    /// The broker's connection is lost: new subscribers wait until it is back.
+    pub fn broker_lost(&self) {
+        for topic in self.lock().values() {
+            topic.ready.send_replace(false);
+        }
+    }
+
+    /// Empties `requests` and says what must be watched now, as one view: no request is lost between.
+    pub fn wanted(&self, requests: &mut mpsc::UnboundedReceiver<Interest>) -> Vec<TaskId> {
+        let topics = self.lock();
+        while requests.try_recv().is_ok() {}
+        topics.keys().cloned().collect()
+    }
+
+    /// The broker's connection is back and sends every topic of `watched`: their readers catch up.
+    pub fn broker_back(&self, watched: &[TaskId]) {
+        let topics = self.lock();
+        for topic in watched.iter().filter_map(|task| topics.get(task)) {
+            topic.ready.send_replace(true);
+            let _ = topic.sender.send(Signal::Resync);
+        }
+        self.waiters.wake_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Topic>> {
+        // No code that holds the lock can leave the map half changed.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader's place in a topic; leaving it is dropping it.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    task: TaskId,
+    signals: broadcast::Receiver<Signal>,
+}
+
+impl Subscription {
+    /// The next signal. A reader that fell behind the ring hears [`Signal::Resync`].
+    pub async fn next(&mut self) -> Signal {
+        match self.signals.recv().await {
+            Ok(signal) => signal,
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                metrics::counter!("stream_lags_total").increment(1);
+                Signal::Resync
+            }
+            // The topic lives as long as this subscription.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// The next signal, if one is there already.
+    pub fn try_next(&mut self) -> Option<Signal> {
+        match self.signals.try_recv() {
+            Ok(signal) => Some(signal),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                metrics::counter!("stream_lags_total").increment(1);
+                Some(Signal::Resync)
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hub.leave(&self.task);
+    }
+}

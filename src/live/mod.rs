@@ -1,0 +1,145 @@
+//! The live log of an active task, and its fan-out to whoever watches.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | this one | [`Live`]: what a live log can do, in ten sentences |
+//! | [`fence`] | [`Fence`]: what makes *acknowledged means kept* true against a concurrent end |
+//! | [`hub`] | [`Hub`]: the topics of this node, fed by either log, read by any number of subscribers |
+//! | [`waiters`] | [`Waiters`]: workers that wait for a task of some types |
+//! | [`redis`] | the log in Redis, shared by all nodes |
+//! | [`embedded`] | the log in a SQLite file of this process |
+//!
+//! A log holds entries only while their task is active; the end moves them to SQL. It knows nothing of
+//! tasks: who may append is said by a fence, and where a fence says nothing the caller asks the
+//! durable truth and comes back with what it found.
+
+pub mod embedded;
+pub mod fence;
+pub mod hub;
+pub mod redis;
+pub mod waiters;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{Entry, JsonObject, StatusChange, TaskId, TaskType, Timestamp, WorkerId};
+pub use fence::Fence;
+pub use hub::{Delivery, Hub, Signal, Subscription};
+pub use waiters::{Waiter, Waiters};
+
+/// How long a closed fence stands when nobody comes to finish what it was closed for: the node
+/// that closed it died, or its commit failed. The task then goes on.
+pub const CLOSED_FOR: Duration = Duration::from_secs(10);
+/// How long a fence may stay between being asked for and being opened.
+pub const OPENING_FOR: Duration = Duration::from_secs(30);
+/// How long a log outlives the deadline of its task. The sweep ends tasks seconds after it; this is
+/// for a service that was down.
+pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bytes a page of the log holds at about most.
+pub const PAGE_BYTES: usize = 1 << 20;
+
+/// The log did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is away: the same call may succeed later.
+    #[error("the live log is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It answered with what this service cannot have asked for or written.
+    #[error("the live log failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Entries to append, all or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Append<'a> {
+    /// At least one, without a `seqId`.
+    pub entries: &'a [JsonObject],
+    /// The worker the caller says it is.
+    pub worker: Option<&'a WorkerId>,
+    /// When.
+    pub now: Timestamp,
+    /// What the durable truth said, where the fence alone did not let the caller in.
+    pub verified: Option<&'a Verified>,
+}
+
+/// What the durable truth says of a task in progress, looked up after `fence` was seen.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The fence that was seen before looking: if it has changed since, what was found may be stale.
+    pub fence: Fence,
+    /// The present attempt.
+    pub attempt: u32,
+    /// Its worker.
+    pub worker: Option<WorkerId>,
+    /// The newest entry that is sealed already: counting goes on behind it.
+    pub last_sealed: u64,
+    /// When the log may be forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// What came of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// The entries are kept and published; the last has this number.
+    Kept {
+        /// The number of the last entry.
+        last_seq_id: u64,
+    },
+    /// The fence does not let this caller in. Ask the durable truth, and come back with [`Verified`].
+    Unverified(Fence),
+}
+
+/// A page of the log.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Entries in order; none where the reader is at the end.
+    pub entries: Vec<Entry>,
+    /// The number of the newest entry of the whole log; 0 where there is no log.
+    pub last_seq_id: u64,
+}
+
+/// What came of ending a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The end is published and the log is gone.
+    Gone,
+    /// Entries above the sealed ones are in the log: seal them and come again.
+    Unsealed,
+}
+
+/// The live log of every active task. Two real ones exist: Redis and embedded.
+#[async_trait]
+pub trait Live: Send + Sync + std::fmt::Debug {
+    /// Appends entries if the fence lets the caller in: counts them, keeps them, publishes them, at once.
+    async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error>;
+
+    /// Reads entries above `after`, at most `limit` of them and about [`PAGE_BYTES`].
+    async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error>;
+
+    /// Reads the newest entry of each task.
+    async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error>;
+
+    /// Reads the number of the newest entry of each task; 0 where there is no log.
+    async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error>;
+
+    /// Closes the fence of `attempt` for [`CLOSED_FOR`], and says the number of the newest entry: no
+    /// entry of this attempt is acknowledged after.
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error>;
+
+    /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
+    /// closes the fence again and leaves all as it is. Doing it twice does no harm.
+    async fn end(&self, task: &TaskId, attempt: u32, end: &StatusChange, now: Timestamp) -> Result<Ended, Error>;
+
+    /// Publishes a change of status that is not an end. It may be lost: nothing depends on it.
+    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error>;
+
+    /// Wakes one waiting worker on every node, for a task of this type.
+    async fn wake(&self, task_type: &TaskType) -> Result<(), Error>;
+
+    /// Asks the log for a sign of life.
+    async fn ping(&self) -> Result<(), Error>;
+
+    /// Lets go of files and connections.
+    async fn shut_down(&self);
+}

@@ -1,0 +1,69 @@
+//! Every key and channel of Redis, by name.
+//!
+//! The braces are literal: keys of one task share a slot of a cluster, so that a script may use them together.
+
+use crate::domain::TaskId;
+
+/// Names under one namespace.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    namespace: String,
+}
+
+impl Keys {
+    /// Names that begin with `namespace`.
+    pub fn new(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned() }
+    }
+
+    /// List: the entries of an active task, in order.
+    pub fn progress(&self, task: &TaskId) -> String {
+        self.of_task("progress", task)
+    }
+
+    /// Counter: the number of its newest entry.
+    pub fn seq(&self, task: &TaskId) -> String {
+        self.of_task("seq", task)
+    }
+
+    /// Text: who may append (see [`crate::live::fence`]).
+    pub fn fence(&self, task: &TaskId) -> String {
+        self.of_task("fence", task)
+    }
+
+    /// Channel: its events. `p` and lines of entries, or `s` and a change of status.
+    pub fn live(&self, task: &TaskId) -> String {
+        self.of_task("live", task)
+    }
+
+    /// Channel: types of which a task waits.
+    pub fn wake(&self) -> String {
+        format!("{}:wake", self.namespace)
+    }
+
+    /// The task of a channel that [`Keys::live`] named.
+    pub fn task_of_live<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel
+            .strip_prefix(self.namespace.as_str())?
+            .strip_prefix(":live:{")?
+            .strip_suffix('}')
+    }
+
+    fn of_task(&self, kind: &str, task: &TaskId) -> String {
+        format!("{}:{kind}:{{{task}}}", self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_task_share_the_hash_tag() {
+        let (keys, task) = (Keys::new("tracker"), "a:b".parse().unwrap());
+        assert_eq!(keys.progress(&task), "tracker:progress:{a:b}");
+        assert_eq!(keys.seq(&task), "tracker:seq:{a:b}");
+        assert_eq!(keys.task_of_live(&keys.live(&task)), Some("a:b"));
+        assert_eq!(keys.task_of_live("tracker:wake"), None);
+    }
+}
