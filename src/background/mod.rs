@@ -1,0 +1,91 @@
+//! What happens without a request: one loop, many small duties.
+//!
+//! A duty is a row of [`duties`]: a name, a pace, and one round of the service. The loop owns the rest: jitter, so
+//! that nodes do not march in step; a time limit; panics; cancellation; span and figures. Every node
+//! does every duty; the rounds share the work among themselves.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::service::{Result, Tracker};
+
+/// A round that takes longer is given up: the next one begins anew.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// One round: how much it did.
+type Round = fn(Tracker) -> BoxFuture<'static, Result<u64>>;
+
+struct Duty {
+    name: &'static str,
+    every: Duration,
+    round: Round,
+}
+
+/// Every duty of a node.
+fn duties(sweep_every: Duration) -> [Duty; 5] {
+    let seconds = Duration::from_secs;
+    [
+        // Ends overdue tasks.
+        Duty { name: "sweep", every: sweep_every, round: |tracker| async move { tracker.sweep().await }.boxed() },
+        // Publishes ends that a crash left committed and unpublished.
+        Duty { name: "settle", every: seconds(5), round: |tracker| async move { tracker.settle_abandoned().await }.boxed() },
+        // Has streams catch up whose publications were lost.
+        Duty { name: "audit_streams", every: seconds(10), round: |tracker| async move { tracker.audit_streams().await }.boxed() },
+        // Wakes waiting workers whose wake was lost.
+        Duty { name: "recheck_waiters", every: seconds(2), round: |tracker| async move { tracker.recheck_waiters().await }.boxed() },
+        // Sets the gauges that need the database.
+        Duty { name: "gauge_tasks", every: seconds(15), round: |tracker| async move { tracker.gauge_tasks().await }.boxed() },
+    ]
+}
+
+/// Starts every duty on `tasks`; they end when `stop` is cancelled, after the round they are in.
+pub fn start(tracker: &Tracker, sweep_every: Duration, stop: &CancellationToken, tasks: &TaskTracker) {
+    for duty in duties(sweep_every) {
+        tasks.spawn(keep(duty, tracker.clone(), stop.clone()));
+    }
+}
+
+async fn keep(duty: Duty, tracker: Tracker, stop: CancellationToken) {
+    loop {
+        let pause = duty.every.mul_f64(0.75 + fastrand::f64() / 2.0);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let span = tracing::info_span!("duty", duty = duty.name);
+        run_once(&duty, tracker.clone()).instrument(span).await;
+    }
+}
+
+async fn run_once(duty: &Duty, tracker: Tracker) {
+    let began = Instant::now();
+    let round = AssertUnwindSafe((duty.round)(tracker)).catch_unwind();
+    let outcome = match tokio::time::timeout(TIME_LIMIT, round).await {
+        Ok(Ok(Ok(done))) => {
+            if done > 0 {
+                tracing::debug!(done, "done");
+            }
+            "done"
+        }
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed, and will be tried again");
+            "failed"
+        }
+        Ok(Err(_)) => {
+            tracing::error!("panicked, and will be tried again");
+            "panicked"
+        }
+        Err(_) => {
+            tracing::error!(limit = ?TIME_LIMIT, "took too long, and will be tried again");
+            "timed_out"
+        }
+    };
+    metrics::counter!("duty_runs_total", "duty" => duty.name, "outcome" => outcome).increment(1);
+    metrics::histogram!("duty_seconds", "duty" => duty.name).record(began.elapsed().as_secs_f64());
+}

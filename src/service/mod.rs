@@ -1,0 +1,84 @@
+//! The use cases, in the words of the domain. It knows no HTTP, no SQL and no Redis.
+//!
+//! | module | use case |
+//! | --- | --- |
+//! | `register` | register a task; retry an ended one |
+//! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
+//! | `progress` | append entries to a task in progress |
+//! | `finish` | complete, fail, time out; sweep what is overdue; settle what a crash left |
+//! | `query` | get a task with its history; list tasks |
+//! | `track` | the stream: history joined to live |
+//! | `watch` | what this node looks after: lost ends, lost wakes, figures |
+
+mod claim;
+mod error;
+mod finish;
+mod progress;
+mod query;
+mod register;
+mod track;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::clock::Clock;
+use crate::live::{Hub, Live};
+use crate::storage::Storage;
+pub use error::{Error, Result};
+pub use progress::Accepted;
+pub use query::{Listing, Tracked};
+pub use register::Registration;
+pub use track::{StartAt, Track};
+pub use watch::Health;
+
+pub use crate::live::Delivery;
+pub use crate::storage::{Cursor, Filter};
+
+/// The service; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tracker {
+    storage: Storage,
+    live: Arc<dyn Live>,
+    hub: Arc<Hub>,
+    clock: Clock,
+    /// Work that goes on when its caller hangs up; shutdown waits for it.
+    detached: TaskTracker,
+}
+
+impl Tracker {
+    /// Joins the durable truth and the live log.
+    pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
+        Self { storage, live, hub, clock, detached: TaskTracker::new() }
+    }
+
+    /// The clock that the use cases go by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Waits for work in flight, then lets go of files and connections.
+    pub async fn shut_down(&self) {
+        self.detached.close();
+        self.detached.wait().await;
+        self.live.shut_down().await;
+        self.storage.close().await;
+    }
+
+    /// Runs work to its end even if the caller hangs up: a change of several steps is not left
+    /// half done because a client closed its connection.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let work = self.detached.spawn(work.in_current_span());
+        work.await.unwrap_or_else(|error| Err(Error::Internal(error.into())))
+    }
+}
+
+/// Counts a use case by the name of its event.
+fn count(event: &str) {
+    metrics::counter!(format!("tasks_{event}_total")).increment(1);
+}

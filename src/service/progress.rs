@@ -1,0 +1,85 @@
+//! Append entries to a task in progress.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Error, Result, Tracker};
+use crate::domain::{JsonObject, TaskId, Timestamp, Transition, WorkerId};
+use crate::live::{Append, Appended, Fence, KEPT_AFTER_DEADLINE, Verified};
+
+/// How long an append waits for an end in flight to become visible.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Entries were kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// The number of the last of them.
+    pub last_seq_id: u64,
+    /// When.
+    pub timestamp: Timestamp,
+}
+
+impl Tracker {
+    /// Appends entries, all or none, in order. Whoever hears `Ok` finds them in the history, however
+    /// close an end came.
+    ///
+    /// The hot path is one call to the live log. Only where its fence does not let the caller in is the durable
+    /// truth asked: at the first append of an attempt, after an end, and for a wrong worker.
+    #[tracing::instrument(name = "task.progress", skip_all, fields(task.id = %id))]
+    pub async fn progress(
+        &self,
+        id: &TaskId,
+        entries: &[JsonObject],
+        worker: Option<&WorkerId>,
+    ) -> Result<Accepted> {
+        let now = self.clock.now();
+        let asked = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        let mut verified = None;
+        loop {
+            let append = Append { entries, worker, now, verified: verified.as_ref() };
+            let fence = match self.live.append(id, append).await? {
+                Appended::Kept { last_seq_id } => {
+                    metrics::counter!("entries_appended_total").increment(entries.len() as u64);
+                    return Ok(Accepted { last_seq_id, timestamp: now });
+                }
+                Appended::Unverified(fence) => fence,
+            };
+            verified = self.verify(id, worker, fence).await?;
+            if verified.is_none() {
+                // An end closed the fence and is not committed yet, or died on the way.
+                if asked.elapsed() >= PATIENCE {
+                    let why = "the end of the task is under way";
+                    return Err(Error::Unavailable(why.into()));
+                }
+                sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+
+    /// Asks the durable truth whether entries of this caller are taken, and for which attempt.
+    /// `None`: an end of this very attempt closed the fence, so it is to be seen how that goes.
+    async fn verify(
+        &self,
+        id: &TaskId,
+        worker: Option<&WorkerId>,
+        fence: Fence,
+    ) -> Result<Option<Verified>> {
+        let task = self.existing(id).await?;
+        Transition::Progress
+            .check(task.status, task.worker_id.as_ref(), worker)
+            .map_err(|refused| Error::refused(id, refused))?;
+        if matches!(fence, Fence::Closed { attempt } if attempt >= task.attempt) {
+            return Ok(None);
+        }
+        Ok(Some(Verified {
+            fence,
+            attempt: task.attempt,
+            worker: task.worker_id,
+            last_sealed: self.storage.last_sealed(id).await?,
+            expires_at: task.timeout_at.plus(KEPT_AFTER_DEADLINE),
+        }))
+    }
+}

@@ -1,0 +1,201 @@
+//! The stream of one task: its past joined to its present, and its end.
+//!
+//! Subscribe, wait for the broker's word, read the past, then take what is live, dropping what was seen;
+//! and look for the end after subscribing, not before. A reader that falls behind, or whose node lost
+//! the broker, goes back to reading the log from where it is. So there is one way in which a reader gets
+//! entries, [`Join`], and one bound on what it holds: a page, or what the ring has.
+
+use std::sync::Arc;
+
+use super::query::PAGE;
+use super::{Error, Result, Tracker};
+use crate::domain::stream::Offer;
+use crate::domain::{Entry, Event, Join, StatusChange, TaskId};
+use crate::live::{Delivery, Signal, Subscription};
+
+/// Events that are handed over at once at most.
+const BATCH: usize = 128;
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// Behind this entry; 0 is the beginning.
+    After(u64),
+    /// Behind whatever is there.
+    Now,
+}
+
+/// A reader of one task's stream.
+#[derive(Debug)]
+pub struct Track {
+    tracker: Tracker,
+    task: TaskId,
+    /// `None` where the task had ended before the reader came.
+    subscription: Option<Subscription>,
+    join: Join,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Reading the log.
+    Past,
+    /// Taking what is live.
+    Live,
+    /// The end was handed over.
+    Over,
+}
+
+/// What the log says behind a cursor.
+enum Past {
+    Entries(Vec<Entry>),
+    CaughtUp,
+    Ended(StatusChange),
+}
+
+impl Tracker {
+    /// Opens the stream of a task.
+    #[tracing::instrument(name = "task.track", skip_all, fields(task.id = %id))]
+    pub async fn track(&self, id: TaskId, start: StartAt) -> Result<Track> {
+        // A task that has ended needs no subscription; one that is not there gets none.
+        let ended = self.existing(&id).await?.status.is_terminal();
+        let subscription = if ended {
+            None
+        } else {
+            let subscribed = self.hub.subscribe(&id).await;
+            Some(subscribed.map_err(|error| Error::Unavailable(error.into()))?)
+        };
+        let after = match start {
+            StartAt::After(seq_id) => seq_id,
+            StartAt::Now => self.newest(&id).await?,
+        };
+        Ok(Track {
+            tracker: self.clone(),
+            task: id,
+            subscription,
+            join: Join::after(after),
+            phase: Phase::Past,
+        })
+    }
+
+    /// The number of the newest entry, sealed or live.
+    async fn newest(&self, id: &TaskId) -> Result<u64> {
+        let live = self.live.last_seq_ids(std::slice::from_ref(id)).await?;
+        let sealed = self.storage.last_sealed(id).await?;
+        Ok(live.into_iter().max().unwrap_or(0).max(sealed))
+    }
+
+    /// What comes behind entry `after`: from the live log, or sealed, or the end.
+    async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
+        let task = self.existing(id).await?;
+        if task.status.is_terminal() {
+            let sealed = self.storage.sealed(id, after).await?;
+            if !sealed.is_empty() {
+                return Ok(Past::Entries(sealed));
+            }
+            let last_seq_id = self.storage.last_sealed(id).await?;
+            return Ok(Past::Ended(StatusChange::of(&task, last_seq_id)));
+        }
+        let page = self.live.read(id, after, PAGE).await?;
+        match page.entries.first() {
+            Some(first) if first.seq_id == after + 1 => Ok(Past::Entries(page.entries)),
+            // The log begins further on: what is before it is sealed, or gone for good.
+            Some(_) => {
+                let sealed = self.storage.sealed(id, after).await?;
+                Ok(Past::Entries(if sealed.is_empty() { page.entries } else { sealed }))
+            }
+            None => Ok(Past::CaughtUp),
+        }
+    }
+}
+
+impl Track {
+    /// The next events, at least one; `None` after the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Option<Vec<Arc<Delivery>>>> {
+        loop {
+            match self.phase {
+                Phase::Over => return Ok(None),
+                Phase::Past => match self.tracker.past(&self.task, self.join.cursor()).await? {
+                    Past::Entries(entries) => return Ok(Some(self.replay(entries))),
+                    Past::CaughtUp => self.phase = Phase::Live,
+                    Past::Ended(end) => {
+                        self.phase = Phase::Over;
+                        return Ok(Some(vec![Delivery::new(Event::Status(end))]));
+                    }
+                },
+                Phase::Live => {
+                    let events = self.drain().await;
+                    if !events.is_empty() {
+                        return Ok(Some(events));
+                    }
+                }
+            }
+        }
+    }
+
+    fn replay(&mut self, entries: Vec<Entry>) -> Vec<Arc<Delivery>> {
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if self.join.offer(entry.seq_id) == Offer::Missing {
+                // The log itself has a hole, as after a broker that lost its memory.
+                tracing::error!(task.id = %self.task, before = entry.seq_id, "entries are gone");
+                self.join = Join::after(entry.seq_id);
+            }
+            events.push(Delivery::new(Event::Progress(entry)));
+        }
+        events
+    }
+
+    /// Waits for something live and takes all that is there.
+    async fn drain(&mut self) -> Vec<Arc<Delivery>> {
+        let mut events = Vec::new();
+        let Some(subscription) = &mut self.subscription else {
+            self.phase = Phase::Past;
+            return events;
+        };
+        let mut signal = Some(subscription.next().await);
+        while let Some(heard) = signal {
+            let Signal::Event(delivery) = heard else {
+                self.phase = Phase::Past;
+                break;
+            };
+            let offer = match &delivery.event {
+                Event::Progress(entry) => self.join.offer(entry.seq_id),
+                // An end before its last entry sends the reader back to the log, which ends it.
+                Event::Status(end) if end.is_end() => {
+                    if self.join.is_complete(end.last_seq_id) {
+                        self.phase = Phase::Over;
+                        events.push(delivery);
+                    } else {
+                        self.phase = Phase::Past;
+                    }
+                    break;
+                }
+                Event::Status(_) => Offer::Next,
+            };
+            match offer {
+                Offer::Next => events.push(delivery),
+                Offer::Seen => {}
+                Offer::Missing => {
+                    self.phase = Phase::Past;
+                    break;
+                }
+            }
+            signal = if events.len() < BATCH { subscription.try_next() } else { None };
+        }
+        self.measure(&events);
+        events
+    }
+
+    /// How long the newest entry took from its acknowledgement to here, clocks of nodes being equal.
+    fn measure(&self, events: &[Arc<Delivery>]) {
+        let newest = events.iter().rev().find_map(|delivery| match &delivery.event {
+            Event::Progress(entry) => Some(entry.timestamp),
+            Event::Status(_) => None,
+        });
+        if let Some(published) = newest {
+            let took = self.tracker.clock.now().since(published);
+            metrics::histogram!("publish_to_delivery_seconds").record(took.as_secs_f64());
+        }
+    }
+}
