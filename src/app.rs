@@ -1,0 +1,199 @@
+//! The composition root: the only place that builds stores, service, router and duties.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{Config, Mode};
+use crate::database::Database;
+use crate::http::{self, Api};
+use crate::live::embedded::EmbeddedLive;
+use crate::live::redis::RedisLive;
+use crate::live::{Hub, Live};
+use crate::service::Tracker;
+use crate::storage::{Storage, migrations};
+use crate::{background, telemetry};
+
+/// Connections that read the embedded database beside its writer.
+const SQLITE_READERS: u32 = 4;
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    tracker: Tracker,
+    closing: CancellationToken,
+    duties: TaskTracker,
+    server: JoinHandle<std::io::Result<()>>,
+    upkeep: JoinHandle<()>,
+    grace: Duration,
+    /// Held while the process uses the data folder.
+    _lock: Option<File>,
+}
+
+/// The stores of a mode.
+struct Stores {
+    database: Database,
+    live: Arc<dyn Live>,
+    hub: Arc<Hub>,
+    lock: Option<File>,
+}
+
+impl App {
+    /// Opens the stores, brings the schema up to date, and listens.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self> {
+        let stores = Stores::open(&config).await?;
+        Self::assemble(config, clock, stores, |live| live).await
+    }
+
+    /// The same, with `wrap` around the live log: tests put a fault between the service and the real one.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
+    ) -> Result<Self> {
+        let stores = Stores::open(&config).await?;
+        Self::assemble(config, clock, stores, wrap).await
+    }
+
+    async fn assemble(
+        config: Config,
+        clock: Clock,
+        stores: Stores,
+        wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
+    ) -> Result<Self> {
+        migrations::run(&stores.database, config.patience).await?;
+        let storage = Storage::new(stores.database);
+        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock);
+        let figures = telemetry::figures().context("the figures cannot be recorded")?;
+        let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
+        let closing = CancellationToken::new();
+        let api = Api {
+            tracker: tracker.clone(),
+            limits: config.limits,
+            closing: closing.clone(),
+            figures,
+            cors: config.cors_origins.into(),
+        };
+        let listener = TcpListener::bind((config.host, config.port))
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+        let address = listener.local_addr()?;
+        // A frame of a stream is small and must not wait for the next.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        });
+        let server = axum::serve(listener, http::router(api))
+            .with_graceful_shutdown(closing.clone().cancelled_owned());
+        let server = tokio::spawn(server.into_future());
+        let duties = TaskTracker::new();
+        background::start(&tracker, config.sweep_every, &closing, &duties);
+        let grace = config.shutdown_grace;
+        Ok(Self { address, tracker, closing, duties, server, upkeep, grace, _lock: stores.lock })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The use cases behind it.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// Stops accepting, ends the streams so that their clients resume elsewhere, lets what is in flight
+    /// finish within the grace, and lets go of files and connections.
+    pub async fn shut_down(mut self) {
+        self.closing.cancel();
+        self.duties.close();
+        let in_flight = async {
+            let served = (&mut self.server).await;
+            self.duties.wait().await;
+            self.tracker.shut_down().await;
+            served
+        };
+        if tokio::time::timeout(self.grace, in_flight).await.is_err() {
+            tracing::warn!(grace = ?self.grace, "closing with requests still in flight");
+            self.server.abort();
+        }
+        self.upkeep.abort();
+    }
+
+    /// Dies as by `kill -9`, as far as a part of a process can: nothing is finished, nothing is told.
+    pub fn abort(self) {
+        self.server.abort();
+        self.upkeep.abort();
+        self.closing.cancel();
+    }
+}
+
+impl Stores {
+    async fn open(config: &Config) -> Result<Self> {
+        match &config.mode {
+            Mode::Embedded { data_dir } => {
+                let lock = lock(data_dir)?;
+                let database = Database::sqlite(&data_dir.join("tracker.db"), SQLITE_READERS)
+                    .await
+                    .with_context(|| format!("cannot open the database in {}", data_dir.display()))?;
+                let hub = Hub::local();
+                let live = EmbeddedLive::open(&data_dir.join("live.db"), Arc::clone(&hub))
+                    .await
+                    .with_context(|| format!("cannot open the live log in {}", data_dir.display()))?;
+                Ok(Self { database, live: Arc::new(live), hub, lock: Some(lock) })
+            }
+            Mode::Node { database_url, redis_url, database_connections } => {
+                let database = Database::postgres(database_url, *database_connections)
+                    .context("DATABASE_URL cannot be used")?;
+                let (hub, interests) = Hub::remote();
+                let live = RedisLive::connect(redis_url, &config.namespace, &hub, interests)
+                    .context("REDIS_URL cannot be used")?;
+                Ok(Self { database, live: Arc::new(live), hub, lock: None })
+            }
+        }
+    }
+}
+
+/// Two processes in one folder would each keep fences of their own: the second is refused.
+fn lock(data_dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot make the data folder {}", data_dir.display()))?;
+    let file = File::create(data_dir.join("lock"))
+        .with_context(|| format!("cannot write in the data folder {}", data_dir.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!(
+            "another task-tracker uses {}: stop it, or set TASK_TRACKER_DATA_DIR to another folder",
+            data_dir.display()
+        ),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock the data folder {}", data_dir.display()))
+        }
+    }
+}
+
+/// Brings the schema up to date, and ends.
+pub async fn migrate(mode: &Mode, patience: Duration) -> Result<()> {
+    let database = match mode {
+        Mode::Embedded { data_dir } => {
+            let _lock = lock(data_dir)?;
+            Database::sqlite(&data_dir.join("tracker.db"), 1).await?
+        }
+        Mode::Node { database_url, .. } => Database::postgres(database_url, 2)?,
+    };
+    migrations::run(&database, patience).await?;
+    database.close().await;
+    Ok(())
+}

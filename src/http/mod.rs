@@ -1,0 +1,130 @@
+//! The wire: extract, call the service once, answer.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | this one | every route, in one list |
+//! | [`problem`] | one table from error to answer (RFC 9457) |
+//! | `extract` | bodies, queries and paths, checked at the edge |
+//! | `observe` | what happens around every request: correlation id, span, figures, panics |
+//! | `tasks`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
+//! | `operations` | health, metrics |
+//! | [`document`] | the OpenAPI document |
+
+mod claims;
+pub mod document;
+mod endings;
+mod extract;
+mod observe;
+mod operations;
+pub mod problem;
+mod progress;
+mod tasks;
+mod track;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::from_fn;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::service::Tracker;
+
+/// The base path of the API.
+pub const BASE_PATH: &str = "/api/v1";
+
+/// What handlers share; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// The use cases.
+    pub tracker: Tracker,
+    /// What a client may send.
+    pub limits: Limits,
+    /// Ends the streams, so that their clients resume elsewhere.
+    pub closing: CancellationToken,
+    /// Renders the figures.
+    pub figures: PrometheusHandle,
+    /// Who may read from another origin.
+    pub cors: Arc<[HeaderValue]>,
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Bytes of one progress entry.
+    pub entry_bytes: usize,
+}
+
+/// Every route of the API that the OpenAPI document describes.
+fn documented() -> OpenApiRouter<Api> {
+    let core = OpenApiRouter::new()
+        .routes(routes!(tasks::register, tasks::list))
+        .routes(routes!(claims::claim))
+        .routes(routes!(endings::process_timeouts))
+        .routes(routes!(tasks::get))
+        .routes(routes!(claims::start))
+        .routes(routes!(progress::progress))
+        .routes(routes!(track::track))
+        .routes(routes!(endings::complete))
+        .routes(routes!(endings::fail))
+        .routes(routes!(endings::time_out))
+        .routes(routes!(claims::release))
+        .routes(routes!(tasks::retry));
+    OpenApiRouter::with_openapi(document::frame())
+        .nest(BASE_PATH, core)
+        .routes(routes!(operations::livez))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::metrics))
+}
+
+/// The whole service as a router.
+pub fn router(api: Api) -> Router {
+    let (routes, _) = documented().split_for_parts();
+    let document = Arc::<str>::from(document::json());
+    let docs = SwaggerUi::new("/docs").config(
+        utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true),
+    );
+    let cors = cors(&api.cors);
+    routes
+        .route("/openapi.json", get(async move || operations::openapi(&document)))
+        .merge(docs)
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(cors)
+        .layer(from_fn(observe::observe))
+        .with_state(api)
+}
+
+/// Reading is open to every page unless origins are configured; those may write too.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let exposed = [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER];
+    let layer = CorsLayer::new()
+        .expose_headers(exposed)
+        .max_age(std::time::Duration::from_secs(3600))
+        .allow_headers([
+            header::ACCEPT,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("traceparent"),
+            observe::CORRELATION_ID,
+        ]);
+    if origins.is_empty() {
+        layer.allow_origin(tower_http::cors::Any).allow_methods([Method::GET, Method::HEAD])
+    } else {
+        layer
+            .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+            .allow_methods([Method::GET, Method::HEAD, Method::POST])
+    }
+}

@@ -1,0 +1,288 @@
+//! One table from error to answer: `application/problem+json` (RFC 9457), everywhere.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use axum::extract::OriginalUri;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::openapi::response::Response as DocumentedResponse;
+use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
+
+use crate::domain::lifecycle::Refused;
+use crate::service;
+
+/// The media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// Seconds after which an unavailable service may be asked again.
+const RETRY_AFTER: u32 = 1;
+
+/// What went wrong, as a stable word for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// The body is not JSON.
+    MalformedBody,
+    /// Another worker holds the task.
+    NotTheWorker,
+    /// No such task.
+    TaskNotFound,
+    /// No such route.
+    RouteNotFound,
+    /// The route does not know the method.
+    MethodNotAllowed,
+    /// The id is taken.
+    TaskExists,
+    /// The present status does not allow it.
+    InvalidTransition,
+    /// Too large.
+    BodyTooLarge,
+    /// Not the content type that is read here.
+    UnsupportedMediaType,
+    /// A field is missing or wrong.
+    ValidationFailed,
+    /// A defect of ours.
+    Internal,
+    /// The store or the broker is away, or the node is closing.
+    Unavailable,
+}
+
+impl Code {
+    /// The word, the status and the title: the whole table.
+    pub fn row(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::MalformedBody => ("malformed_body", S::BAD_REQUEST, "The body is not JSON"),
+            Self::NotTheWorker => ("not_the_worker", S::FORBIDDEN, "Another worker holds the task"),
+            Self::TaskNotFound => ("task_not_found", S::NOT_FOUND, "There is no such task"),
+            Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is no such route"),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The route does not know this method")
+            }
+            Self::TaskExists => ("task_exists", S::CONFLICT, "The task id is taken"),
+            Self::InvalidTransition => {
+                ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
+            }
+            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "The content type is not supported",
+            ),
+            Self::ValidationFailed => {
+                ("validation_failed", S::UNPROCESSABLE_ENTITY, "A field is missing or wrong")
+            }
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
+            Self::Unavailable => {
+                ("unavailable", S::SERVICE_UNAVAILABLE, "Not available at the moment")
+            }
+        }
+    }
+
+    /// A problem a client might be answered, for the document.
+    fn example(self) -> Problem {
+        let problem = |detail: &str| Problem::new(self, detail);
+        match self {
+            Self::MalformedBody => problem("expected `,` or `}` at line 1 column 20"),
+            Self::NotTheWorker => problem("task tz4a98xxat96iws9zmbrgj3a: the task is held by another worker"),
+            Self::TaskNotFound => problem("there is no task tz4a98xxat96iws9zmbrgj3a"),
+            Self::RouteNotFound => problem("there is nothing at /api/v2"),
+            Self::MethodNotAllowed => problem("PUT is not allowed at /api/v1/tasks"),
+            Self::TaskExists => problem("there is a task nightly-2026-11-20 already"),
+            Self::InvalidTransition => Problem::from_refused(
+                "task tz4a98xxat96iws9zmbrgj3a",
+                Refused::InvalidTransition {
+                    from: crate::domain::Status::Completed,
+                    attempted: "complete",
+                },
+            ),
+            Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
+            Self::UnsupportedMediaType => problem("the content type must be application/json"),
+            Self::ValidationFailed => Problem::invalid("taskType", "is missing"),
+            Self::Internal => problem("the service failed; the correlation id finds the reason in its log"),
+            Self::Unavailable => problem("a dependency is away; try again"),
+        }
+    }
+}
+
+/// An error as the client sees it. It never holds an internal message.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    /// Further members: `errors`, `from`, `attempted`, `count`, `seqId`.
+    members: serde_json::Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem in words for the client.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), members: serde_json::Map::new() }
+    }
+
+    /// One wrong field. An empty path is the body or the query as a whole.
+    pub fn invalid(path: &str, message: &str) -> Self {
+        let place = if path.is_empty() { "the request" } else { path };
+        Self::new(Code::ValidationFailed, format!("{place}: {message}"))
+            .with("errors", json!([{ "path": path, "message": message }]))
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Adds a member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn from_refused(task: &str, refused: Refused) -> Self {
+        let detail = format!("{task}: {refused}");
+        match refused {
+            Refused::NotTheWorker => Self::new(Code::NotTheWorker, detail),
+            Refused::InvalidTransition { from, attempted } => Self::new(Code::InvalidTransition, detail)
+                .with("from", from.as_str())
+                .with("attempted", attempted),
+        }
+    }
+
+    fn body(&self) -> Body<'_> {
+        let (code, status, title) = self.code.row();
+        Body {
+            kind: format!("urn:task-tracker:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            code,
+            members: &self.members,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(flatten)]
+    members: &'a serde_json::Map<String, Value>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (word, status, _) = self.code.row();
+        metrics::counter!("problems_total", "code" => word).increment(1);
+        // Serialising strings and JSON values cannot fail.
+        let body = serde_json::to_vec(&self.body()).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+impl From<service::Error> for Problem {
+    fn from(error: service::Error) -> Self {
+        use service::Error as E;
+        match error {
+            E::TaskNotFound(_) => Self::new(Code::TaskNotFound, error.to_string()),
+            E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
+            E::Refused { task, refused } => Self::from_refused(&format!("task {task}"), refused),
+            // Logged here, at the boundary, once; the client is told nothing of the inside.
+            E::Unavailable(source) => {
+                tracing::warn!(error = chain(&*source), "unavailable");
+                Self::unavailable("a dependency is away; try again")
+            }
+            E::Internal(source) => {
+                tracing::error!(error = chain(&*source), "failed");
+                Self::new(Code::Internal, Code::Internal.example().detail)
+            }
+        }
+    }
+}
+
+impl Problem {
+    /// Try again later, here or elsewhere.
+    pub fn unavailable(detail: &str) -> Self {
+        Self::new(Code::Unavailable, detail)
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Answers a path that leads nowhere.
+pub(super) async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path()))
+}
+
+/// Answers a method that a route does not know.
+pub(super) async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::new(Code::MethodNotAllowed, format!("{method} is not allowed at {}", uri.path()))
+}
+
+/// Answers in place of a handler that panicked.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(panic = text, "a handler panicked");
+    Code::Internal.example().into_response()
+}
+
+/// The documented responses for `codes`, grouped by status, each with an example.
+pub(super) fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<DocumentedResponse>> {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes.iter().chain(&[Code::Internal, Code::Unavailable]) {
+        by_status.entry(code.row().1.as_u16()).or_default().push(*code);
+    }
+    let response = |codes: Vec<Code>| {
+        let titles: Vec<_> = codes.iter().map(|code| format!("`{}`: {}", code.row().0, code.row().2)).collect();
+        let examples = codes.iter().map(|code| {
+            let example = serde_json::to_value(code.example().body()).unwrap_or_default();
+            (code.row().0, utoipa::openapi::example::ExampleBuilder::new().value(Some(example)).build())
+        });
+        let content = ContentBuilder::new()
+            .schema(Some(utoipa::openapi::Ref::from_schema_name("Problem")))
+            .examples_from_iter(examples)
+            .build();
+        ResponseBuilder::new().description(titles.join(" · ")).content(PROBLEM_JSON, content).build()
+    };
+    by_status
+        .into_iter()
+        .map(|(status, codes)| (status.to_string(), RefOr::T(response(codes))))
+        .collect()
+}
+
+/// Names the set of problems a handler may answer with, besides `internal` and `unavailable`, for its
+/// `responses(…)`.
+macro_rules! problems {
+    ($(#[$doc:meta])* $name:ident: $($code:ident),* $(,)?) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> std::collections::BTreeMap<
+                String,
+                utoipa::openapi::RefOr<utoipa::openapi::response::Response>,
+            > {
+                $crate::http::problem::documented(&[$($crate::http::problem::Code::$code),*])
+            }
+        }
+    };
+}
+pub(super) use problems;

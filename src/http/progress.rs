@@ -1,0 +1,200 @@
+//! Append progress: one entry, many at once, or line by line as they arrive.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::io::StreamReader;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::extract::{Id, Json, Query, media_type, too_large};
+use super::problem::{Code, Problem, problems};
+use crate::domain::json::InvalidJson;
+use crate::domain::progress::SEQ_ID;
+use crate::domain::{JsonObject, TaskId, Timestamp, WorkerId};
+use crate::service::Accepted;
+
+/// Entries of one request at most.
+const MOST_ENTRIES: usize = 10_000;
+/// Lines that are appended at once when they arrive together.
+const LINES_AT_ONCE: usize = 500;
+
+problems!(ProgressProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
+    UnsupportedMediaType, ValidationFailed);
+
+/// One entry, or many: exactly one of `progress` and `entries`.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({ "progress": { "percent": 40, "message": "reading" }, "workerId": "worker-7" }))]
+pub(super) struct ProgressRequest {
+    /// One entry. Its `seqId` is the server's.
+    #[schema(value_type = Option<Object>)]
+    progress: Option<Box<RawValue>>,
+    /// Many entries, appended in order, all or none.
+    #[schema(value_type = Option<Vec<Object>>, min_items = 1, max_items = 10_000)]
+    entries: Option<Vec<Box<RawValue>>>,
+    /// If it is named, it must be the one that holds the task.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    worker_id: Option<WorkerId>,
+}
+
+/// Entries were kept: they are in the history whatever comes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProgressResponse {
+    #[schema(value_type = String)]
+    task_id: TaskId,
+    /// The number of the entry, or of the last of many.
+    seq_id: u64,
+    /// How many, where many were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+}
+
+/// Of a body of lines, which has no place for it.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct ProgressQuery {
+    /// With a body of `application/x-ndjson`: the worker that speaks.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    worker_id: Option<WorkerId>,
+}
+
+/// Appends progress to a task that is in progress.
+///
+/// As JSON one entry or many, all or none. As `application/x-ndjson` one entry a line, each
+/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many.
+#[utoipa::path(post, path = "/tasks/{id}/progress", tag = "workers",
+    params(("id" = String, Path, description = "The task's id"), ProgressQuery),
+    request_body(content(
+        (ProgressRequest = "application/json"),
+        (String = "application/x-ndjson", example = "{\"percent\":1}\n{\"percent\":2}\n"))),
+    responses((status = 200, description = "Kept", body = ProgressResponse), ProgressProblems))]
+pub(super) async fn progress(
+    State(api): State<Api>,
+    Id(id): Id,
+    Query(query): Query<ProgressQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let is_lines = media_type(request.headers())
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
+    let response = if is_lines {
+        append_lines(&api, id, query.worker_id, request.into_body()).await?
+    } else {
+        append_body(&api, id, query.worker_id, request).await?
+    };
+    Ok(axum::Json(response).into_response())
+}
+
+async fn append_body(
+    api: &Api,
+    id: TaskId,
+    worker: Option<WorkerId>,
+    request: Request,
+) -> Result<ProgressResponse, Problem> {
+    let Json(request) = Json::<ProgressRequest>::from_request(request, api).await?;
+    let (raw, is_many) = match (request.progress, request.entries) {
+        (Some(one), None) => (vec![one], false),
+        (None, Some(many)) => (many, true),
+        (None, None) => return Err(Problem::invalid("progress", "is missing")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("entries", "cannot be given together with progress"));
+        }
+    };
+    if !(1..=MOST_ENTRIES).contains(&raw.len()) {
+        let message = format!("must hold 1 to {MOST_ENTRIES} entries");
+        return Err(Problem::invalid("entries", &message));
+    }
+    let path = |index: usize| if is_many { format!("entries[{index}]") } else { "progress".to_owned() };
+    let entries = raw
+        .iter()
+        .enumerate()
+        .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    let worker = request.worker_id.or(worker);
+    let Accepted { last_seq_id, timestamp } =
+        api.tracker.progress(&id, &entries, worker.as_ref()).await?;
+    let count = is_many.then_some(entries.len() as u64);
+    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp })
+}
+
+/// Checks one entry and takes the `seqId` from it, which is ours to give.
+fn entry(raw: &RawValue, path: &str, limit: usize) -> Result<JsonObject, Problem> {
+    if raw.get().len() > limit {
+        return Err(too_large(path, limit));
+    }
+    let object = JsonObject::from_raw(raw)
+        .map_err(|error: InvalidJson| Problem::invalid(path, &error.to_string()))?;
+    Ok(object.without(SEQ_ID))
+}
+
+/// Appends lines as they arrive: those that are there together, together.
+async fn append_lines(
+    api: &Api,
+    id: TaskId,
+    worker: Option<WorkerId>,
+    body: Body,
+) -> Result<ProgressResponse, Problem> {
+    let bytes = body.into_data_stream().map_err(std::io::Error::other);
+    let codec = LinesCodec::new_with_max_length(api.limits.entry_bytes);
+    let mut lines = FramedRead::new(StreamReader::new(bytes), codec).ready_chunks(LINES_AT_ONCE);
+    let (mut count, mut kept) = (0_u64, None::<Accepted>);
+    let cut_off = |problem: Problem, count: u64, kept: Option<Accepted>| match kept {
+        Some(kept) => problem.with("count", count).with("seqId", kept.last_seq_id),
+        None => problem,
+    };
+    while let Some(chunk) = lines.next().await {
+        let (entries, refused) = read_lines(chunk, count, api.limits.entry_bytes);
+        if !entries.is_empty() {
+            match api.tracker.progress(&id, &entries, worker.as_ref()).await {
+                Ok(accepted) => kept = Some(accepted),
+                Err(error) => return Err(cut_off(error.into(), count, kept)),
+            }
+            count += entries.len() as u64;
+        }
+        if let Some(problem) = refused {
+            return Err(cut_off(problem, count, kept));
+        }
+    }
+    let Some(Accepted { last_seq_id, timestamp }) = kept else {
+        return Err(Problem::invalid("", "must hold at least one line"));
+    };
+    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count: Some(count), timestamp })
+}
+
+/// The entries up to the first line that is refused, and why it is. Empty lines are passed over.
+fn read_lines(
+    lines: Vec<Result<String, LinesCodecError>>,
+    before: u64,
+    limit: usize,
+) -> (Vec<JsonObject>, Option<Problem>) {
+    let mut entries = Vec::with_capacity(lines.len());
+    for line in lines {
+        let path = format!("[{}]", before + entries.len() as u64);
+        let read = match line {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => serde_json::from_str::<Box<RawValue>>(&line)
+                .map_err(|error| Problem::new(Code::MalformedBody, format!("{path}: {error}")))
+                .and_then(|raw| entry(&raw, &path, limit)),
+            Err(LinesCodecError::MaxLineLengthExceeded) => Err(too_large(&path, limit)),
+            Err(LinesCodecError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(Problem::new(Code::MalformedBody, format!("{path}: the line is not UTF-8")))
+            }
+            Err(LinesCodecError::Io(_)) => {
+                Err(Problem::new(Code::MalformedBody, "the body ended too early"))
+            }
+        };
+        match read {
+            Ok(entry) => entries.push(entry),
+            Err(problem) => return (entries, Some(problem)),
+        }
+    }
+    (entries, None)
+}

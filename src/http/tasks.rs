@@ -1,0 +1,270 @@
+//! Register, get, list, retry.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Id, Json, Query};
+use super::problem::{Problem, problems};
+use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse};
+use super::{Api, BASE_PATH};
+use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
+use crate::service::{Cursor, Filter, Registration};
+
+/// Seconds of the longest time a task may be given: a year.
+const LONGEST_TIMEOUT: u64 = 31_536_000;
+/// Seconds of the time a task is given when nothing is said: a day.
+const DEFAULT_TIMEOUT: u64 = 86_400;
+/// Tasks of a page when nothing is said, and at most.
+const PAGE: (u32, u32) = (50, 100);
+
+problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed);
+problems!(GetProblems: TaskNotFound);
+problems!(ListProblems: ValidationFailed);
+problems!(RetryProblems: TaskNotFound, InvalidTransition);
+
+/// A task to register.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({ "taskType": "report.build", "params": { "month": "2026-11" }, "timeoutSeconds": 3600 }))]
+pub(super) struct RegisterRequest {
+    /// Your own id for it; one is made where there is none.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.:-]+$")]
+    task_id: Option<TaskId>,
+    /// What workers claim it by; no control characters.
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    task_type: TaskType,
+    /// What you want to find again.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<JsonObject>,
+    /// What the worker needs.
+    #[schema(value_type = Option<Object>)]
+    params: Option<JsonObject>,
+    /// How long it may take, from now on.
+    #[serde(default, deserialize_with = "timeout_seconds")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 31_536_000, default = 86_400)]
+    timeout_seconds: Option<u64>,
+}
+
+fn timeout_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let seconds = Option::<u64>::deserialize(deserializer)?;
+    match seconds {
+        Some(seconds) if !(1..=LONGEST_TIMEOUT).contains(&seconds) => Err(serde::de::Error::custom(
+            format!("must be between 1 and {LONGEST_TIMEOUT}"),
+        )),
+        seconds => Ok(seconds),
+    }
+}
+
+/// A registered task.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RegisterResponse {
+    #[schema(value_type = String, example = "tz4a98xxat96iws9zmbrgj3a")]
+    task_id: TaskId,
+    #[schema(value_type = StatusSchema)]
+    status: Status,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    timeout_at: Timestamp,
+}
+
+/// Registers a task.
+///
+/// It waits as `pending` for a worker to claim or start it.
+#[utoipa::path(post, path = "/tasks", tag = "tasks", request_body = RegisterRequest, responses(
+    (status = 201, description = "Registered", body = RegisterResponse,
+     headers(("location" = String, description = "Where the task is"))),
+    RegisterProblems,
+))]
+pub(super) async fn register(
+    State(api): State<Api>,
+    Json(request): Json<RegisterRequest>,
+) -> Result<Response, Problem> {
+    let registration = Registration {
+        id: request.task_id,
+        task_type: request.task_type,
+        metadata: request.metadata,
+        params: request.params,
+        timeout: Duration::from_secs(request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)),
+    };
+    let task = api.tracker.register(registration).await?;
+    let location = format!("{BASE_PATH}/tasks/{}", task.id);
+    let body = RegisterResponse {
+        task_id: task.id,
+        status: task.status,
+        created_at: task.created_at,
+        timeout_at: task.timeout_at,
+    };
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
+}
+
+/// Reads a task with its whole history.
+///
+/// The history is live while the task runs, and sealed after; it is complete either way.
+#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, description = "The task", body = TaskResponse), GetProblems))]
+pub(super) async fn get(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+    let task = api.tracker.get(&id).await?;
+    Ok(axum::Json(TaskResponse::from(task)).into_response())
+}
+
+/// Which tasks to list; what is not given filters nothing.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Of this type.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    task_type: Option<TaskType>,
+    /// Of this status.
+    #[param(value_type = Option<StatusSchema>)]
+    status: Option<Status>,
+    /// Held by this worker, now or at their end.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    worker_id: Option<WorkerId>,
+    /// Registered after this instant (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_after: Option<Timestamp>,
+    /// Registered before this instant (RFC 3339).
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_before: Option<Timestamp>,
+    /// Tasks of a page at most.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 50)]
+    limit: Option<u32>,
+    /// The `nextCursor` of the page before.
+    #[serde(default, deserialize_with = "cursor")]
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let limit = u32::deserialize(deserializer)?;
+    if (1..=PAGE.1).contains(&limit) {
+        return Ok(Some(limit));
+    }
+    Err(serde::de::Error::custom(format!("must be between 1 and {}", PAGE.1)))
+}
+
+fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let cursor = read_cursor(&text);
+    cursor.map(Some).ok_or_else(|| serde::de::Error::custom("must be the nextCursor of a page"))
+}
+
+/// `<microseconds>.<id>`, in base64url, so that nobody takes it for more than it is.
+fn write_cursor(cursor: &Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.created_at.as_micros(), cursor.id))
+}
+
+fn read_cursor(text: &str) -> Option<Cursor> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (micros, id) = text.split_once('.')?;
+    let created_at = Timestamp::from_micros(micros.parse().ok()?)?;
+    Some(Cursor { created_at, id: id.parse().ok()? })
+}
+
+/// A page of tasks, newest first.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListResponse {
+    items: Vec<ListedTask>,
+    /// Give it as `cursor` for the next page; `null` on the last.
+    next_cursor: Option<String>,
+}
+
+/// A task without its history, but with its newest entry.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ListedTask {
+    #[serde(flatten)]
+    task: TaskFields,
+    /// The newest entry, or `null`.
+    #[schema(value_type = Option<super::wire::ProgressEntry>)]
+    latest_progress: Option<PublicEntry>,
+}
+
+/// Lists tasks, newest first.
+#[utoipa::path(get, path = "/tasks", tag = "tasks", params(ListQuery),
+    responses((status = 200, description = "A page", body = ListResponse), ListProblems))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let filter = Filter {
+        task_type: query.task_type,
+        status: query.status,
+        worker_id: query.worker_id,
+        created_after: query.created_after,
+        created_before: query.created_before,
+        cursor: query.cursor,
+    };
+    let listing = api.tracker.list(&filter, query.limit.unwrap_or(PAGE.0)).await?;
+    let items = listing.items.into_iter().map(|(task, latest)| ListedTask {
+        task: task.into(),
+        latest_progress: latest.as_ref().map(PublicEntry::from),
+    });
+    let body = ListResponse {
+        items: items.collect(),
+        next_cursor: listing.next.as_ref().map(write_cursor),
+    };
+    Ok(axum::Json(body).into_response())
+}
+
+/// A retry.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RetryResponse {
+    #[schema(value_type = String)]
+    new_task_id: TaskId,
+    /// The first task of the chain.
+    #[schema(value_type = String)]
+    original_task_id: TaskId,
+    #[schema(value_type = StatusSchema)]
+    status: Status,
+    /// How many retries the chain has now.
+    retry_count: u32,
+}
+
+/// Makes a new pending task of one that failed or timed out.
+///
+/// It has the same type, metadata, params and timeout. A task is retried once; retry the retry for more.
+#[utoipa::path(post, path = "/tasks/{id}/retry", tag = "tasks",
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 201, description = "Retried", body = RetryResponse,
+               headers(("location" = String, description = "Where the new task is"))), RetryProblems))]
+pub(super) async fn retry(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
+    let child = api.tracker.retry(id.clone()).await?;
+    let location = format!("{BASE_PATH}/tasks/{}", child.id);
+    let body = RetryResponse {
+        new_task_id: child.id,
+        original_task_id: child.original_task_id.unwrap_or(id),
+        status: child.status,
+        retry_count: child.retry_count,
+    };
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_rubbish_does_not() {
+        let created_at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
+        let cursor = Cursor { created_at, id: "a.b-c".parse().unwrap() };
+        assert_eq!(read_cursor(&write_cursor(&cursor)), Some(cursor));
+        for rubbish in ["", "x", "MTIz", "4pyT", &URL_SAFE_NO_PAD.encode("99999999999999999.a")] {
+            assert_eq!(read_cursor(rubbish), None, "{rubbish:?}");
+        }
+    }
+}

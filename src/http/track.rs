@@ -1,0 +1,307 @@
+//! The stream of a task: Server-Sent Events (the HTML standard, 9.2), or JSON lines for programs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use serde::Deserialize;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
+
+use super::Api;
+use super::extract::{Id, Query};
+use super::problem::{Problem, problems};
+use crate::domain::{Event, StatusChange, TaskId};
+use crate::service::{Delivery, Error, StartAt, Track};
+
+/// How often a quiet stream says that it is alive: proxies cut what is silent for a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a stream rests before it asks again for what a dependency could not give.
+const REST: Duration = Duration::from_millis(500);
+/// Milliseconds after which a client reconnects: a base and a spread, so that not all come at once.
+const RETRY: (u32, u32) = (1000, 2000);
+/// The largest number a client may start behind: what JavaScript and the log's scripts count exactly.
+const LARGEST_SEQ_ID: u64 = (1 << 53) - 1;
+
+problems!(TrackProblems: TaskNotFound, ValidationFailed);
+
+/// Where the stream begins.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct TrackQuery {
+    /// Only entries above this number. With `Last-Event-ID` beside it the larger wins.
+    #[param(minimum = 0)]
+    after_seq_id: Option<u64>,
+    /// No entries that are there already; an `afterSeqId` beside it wins.
+    ignore_history: Option<bool>,
+}
+
+/// Streams a task: its history, then what happens, then its end.
+///
+/// Server-Sent Events, or with `Accept: application/x-ndjson` the same events as JSON lines. Entries
+/// come once, in order, without a hole; a `progress` event has the id `<seqId>`, the terminal
+/// `status_change` the id `<last seqId>-end`, after which the server closes. A change of status that is
+/// not terminal comes without an id. Reconnect with `Last-Event-ID` to go on where you were; after the end
+/// that is answered with 204, which tells an `EventSource` to stop.
+#[utoipa::path(get, path = "/tasks/{id}/track", tag = "stream",
+    params(("id" = String, Path, description = "The task's id"), TrackQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived")),
+    responses(
+        (status = 200, description = "The stream", content(
+            (String = "text/event-stream", example = "id: 6\nevent: progress\ndata: {\"event\":\"progress\",\"data\":{\"seqId\":6,\"percent\":40},\"taskId\":\"tz4a98xxat96iws9zmbrgj3a\",\"timestamp\":\"2026-11-20T12:00:00.123Z\"}\n\n"),
+            (String = "application/x-ndjson"))),
+        (status = 204, description = "The end has arrived already"),
+        TrackProblems))]
+pub(super) async fn track(
+    State(api): State<Api>,
+    Id(id): Id,
+    Query(query): Query<TrackQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Some(start) = start(&query, &headers) else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let format = Format::accepted(&headers);
+    let track = api.tracker.track(id.clone(), start).await?;
+    let reader = Reader::new(id, track, format, api.closing.clone());
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // nginx and what speaks like it: pass on at once.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::from_stream(reader.into_stream())).into_response())
+}
+
+/// Where a reader begins; `None`: it has seen the end.
+fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> {
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::trim);
+    if last.is_some_and(|last| last.ends_with("-end")) {
+        return None;
+    }
+    // An id that is none of ours is another stream's: everything is sent.
+    let last = last.and_then(|last| last.parse::<u64>().ok());
+    let after = query.after_seq_id.max(last).map(|after| after.min(LARGEST_SEQ_ID));
+    Some(match after {
+        Some(after) => StartAt::After(after),
+        None if query.ignore_history == Some(true) => StartAt::Now,
+        None => StartAt::After(0),
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    EventStream,
+    Lines,
+}
+
+impl Format {
+    fn accepted(headers: &HeaderMap) -> Self {
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut kinds = accept.flat_map(|value| value.split(',')).map(|kind| {
+            kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase()
+        });
+        let first = kinds.find(|kind| matches!(&**kind, "text/event-stream" | "application/x-ndjson"));
+        if first.as_deref() == Some("application/x-ndjson") { Self::Lines } else { Self::EventStream }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::EventStream => "text/event-stream",
+            Self::Lines => "application/x-ndjson",
+        }
+    }
+}
+
+/// One open stream.
+struct Reader {
+    task: TaskId,
+    track: Track,
+    format: Format,
+    keep_alive: Interval,
+    closing: CancellationToken,
+    has_begun: bool,
+    _open: OpenStream,
+}
+
+impl Reader {
+    fn new(task: TaskId, track: Track, format: Format, closing: CancellationToken) -> Self {
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { task, track, format, keep_alive, closing, has_begun: false, _open: OpenStream::new() }
+    }
+
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+        futures::stream::unfold(self, async |mut reader| {
+            let bytes = reader.next().await?;
+            Some((Ok(bytes), reader))
+        })
+    }
+
+    /// The next bytes to write; `None` closes the stream.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.has_begun {
+            self.has_begun = true;
+            // At once, so that the client and every proxy know that the stream is open.
+            if self.format == Format::EventStream {
+                let retry = RETRY.0 + fastrand::u32(0..RETRY.1);
+                return Some(Bytes::from(format!(": open\nretry: {retry}\n\n")));
+            }
+        }
+        loop {
+            let events = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return None,
+                events = self.track.next() => events,
+                _ = self.keep_alive.tick() => match self.format {
+                    Format::EventStream => return Some(Bytes::from_static(b": alive\n\n")),
+                    Format::Lines => continue,
+                },
+            };
+            match events {
+                Ok(Some(events)) => {
+                    self.keep_alive.reset();
+                    return Some(self.write(&events));
+                }
+                Ok(None) => return None,
+                // The stream stays open, and goes on where it is when the dependency is back.
+                Err(Error::Unavailable(error)) => {
+                    tracing::debug!(task.id = %self.task, %error, "a stream waits for a dependency");
+                    tokio::time::sleep(REST).await;
+                }
+                Err(error) => {
+                    // Logged by the conversion; the client reconnects and is told then.
+                    let _ = Problem::from(error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Everything that waits goes out in one write.
+    fn write(&self, events: &[Arc<Delivery>]) -> Bytes {
+        let frame = |delivery: &Arc<Delivery>| delivery.frame(|event| encode(&self.task, event));
+        let pick = |frame: Bytes| match self.format {
+            Format::EventStream => frame,
+            Format::Lines => line_of(&frame),
+        };
+        metrics::counter!("stream_events_total").increment(events.len() as u64);
+        if let [only] = events {
+            return pick(frame(only));
+        }
+        let mut bytes = BytesMut::new();
+        for delivery in events {
+            bytes.extend_from_slice(&pick(frame(delivery)));
+        }
+        bytes.freeze()
+    }
+}
+
+/// One event as a frame of the stream.
+fn encode(task: &TaskId, event: &Event) -> Bytes {
+    let frame = match event {
+        Event::Progress(entry) => format!(
+            "id: {}\nevent: progress\ndata: {{\"event\":\"progress\",\"data\":{},\"taskId\":\"{task}\",\"timestamp\":\"{}\"}}\n\n",
+            entry.seq_id,
+            entry.public(),
+            entry.timestamp,
+        ),
+        Event::Status(change) => format!(
+            "{}event: status_change\ndata: {{\"event\":\"status_change\",\"data\":{},\"taskId\":\"{task}\",\"timestamp\":\"{}\"}}\n\n",
+            if change.is_end() { format!("id: {}-end\n", change.last_seq_id) } else { String::new() },
+            status_data(change),
+            change.at,
+        ),
+    };
+    Bytes::from(frame)
+}
+
+/// `{"status":"completed","result":{…}}`.
+fn status_data(change: &StatusChange) -> String {
+    let member = |name: &str, value: Option<&crate::domain::JsonObject>| {
+        value.map_or_else(String::new, |value| format!(",\"{name}\":{}", value.as_str()))
+    };
+    let (result, error) =
+        (member("result", change.result.as_ref()), member("error", change.error.as_ref()));
+    format!("{{\"status\":\"{}\"{result}{error}}}", change.status)
+}
+
+/// The JSON line inside a frame: what stands behind `data: `, with one line break. Nothing is copied.
+fn line_of(frame: &Bytes) -> Bytes {
+    const DATA: &[u8] = b"\ndata: ";
+    let start = frame.windows(DATA.len()).position(|window| window == DATA);
+    start.map_or_else(Bytes::new, |start| frame.slice(start + DATA.len()..frame.len() - 1))
+}
+
+/// Counts this stream as open while it lives.
+struct OpenStream;
+
+impl OpenStream {
+    fn new() -> Self {
+        metrics::gauge!("streams_open").increment(1.0);
+        metrics::counter!("streams_opened_total").increment(1);
+        Self
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        metrics::gauge!("streams_open").decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Entry, JsonObject, Timestamp};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    fn begins(after: Option<u64>, ignore: bool, last: &'static str) -> Option<StartAt> {
+        let query = TrackQuery { after_seq_id: after, ignore_history: Some(ignore) };
+        start(&query, &headers(&[("last-event-id", last)]))
+    }
+
+    #[test]
+    fn the_larger_of_both_starting_points_wins() {
+        assert_eq!(begins(None, false, ""), Some(StartAt::After(0)));
+        assert_eq!(begins(Some(5), false, "9"), Some(StartAt::After(9)));
+        assert_eq!(begins(Some(9), true, "5"), Some(StartAt::After(9)));
+        assert_eq!(begins(None, true, ""), Some(StartAt::Now));
+        assert_eq!(begins(None, true, "3"), Some(StartAt::After(3)));
+        assert_eq!(begins(Some(1), false, "7-end"), None);
+        assert_eq!(begins(None, false, "urn:x"), Some(StartAt::After(0)));
+    }
+
+    #[test]
+    fn a_line_is_the_data_of_a_frame() {
+        let task = "t1".parse().unwrap();
+        let timestamp = Timestamp::from_micros(1_763_640_000_123_000).unwrap();
+        let progress = JsonObject::from_stored(r#"{"percent":40}"#);
+        let frame = encode(&task, &Event::Progress(Entry { seq_id: 6, timestamp, progress }));
+        let json = r#"{"event":"progress","data":{"seqId":6,"percent":40},"taskId":"t1","timestamp":"2025-11-20T12:00:00.123Z"}"#;
+        assert_eq!(frame, format!("id: 6\nevent: progress\ndata: {json}\n\n"));
+        assert_eq!(line_of(&frame), format!("{json}\n"));
+    }
+
+    #[test]
+    fn the_first_acceptable_format_is_chosen() {
+        for (accept, format) in [
+            ("*/*", Format::EventStream),
+            ("text/event-stream", Format::EventStream),
+            ("application/x-ndjson", Format::Lines),
+            ("application/json, application/x-ndjson;q=0.9", Format::Lines),
+        ] {
+            assert_eq!(Format::accepted(&headers(&[("accept", accept)])), format, "{accept}");
+        }
+    }
+}

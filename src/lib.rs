@@ -1,0 +1,28 @@
+//! Task Tracker: a service that long-running work reports to, and that everybody watches live.
+//!
+//! ```text
+//!           domain
+//!          ↗      ↖
+//!    storage      live        never each other (`database` may stand under both)
+//!          ↖      ↗
+//!           service
+//!          ↗      ↖
+//!       http      background  never each other, never storage or live
+//!          ↖      ↗
+//!            app              the composition root
+//! ```
+//!
+//! `ARCHITECTURE.md` follows a task through it.
+
+pub mod app;
+pub mod background;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod domain;
+pub mod http;
+pub mod live;
+pub mod service;
+pub mod storage;
+pub mod telemetry;
