@@ -101,7 +101,16 @@ impl App {
         let duties = TaskTracker::new();
         background::start(&tracker, config.sweep_every, &closing, &duties);
         let grace = config.shutdown_grace;
-        Ok(Self { address, tracker, closing, duties, server, upkeep, grace, _lock: stores.lock })
+        Ok(Self {
+            address,
+            tracker,
+            closing,
+            duties,
+            server,
+            upkeep,
+            grace,
+            _lock: stores.lock,
+        })
     }
 
     /// Where it listens.
@@ -147,20 +156,38 @@ impl Stores {
                 let lock = lock(data_dir)?;
                 let database = Database::sqlite(&data_dir.join("tracker.db"), SQLITE_READERS)
                     .await
-                    .with_context(|| format!("cannot open the database in {}", data_dir.display()))?;
+                    .with_context(|| {
+                        format!("cannot open the database in {}", data_dir.display())
+                    })?;
                 let hub = Hub::local();
                 let live = EmbeddedLive::open(&data_dir.join("live.db"), Arc::clone(&hub))
                     .await
-                    .with_context(|| format!("cannot open the live log in {}", data_dir.display()))?;
-                Ok(Self { database, live: Arc::new(live), hub, lock: Some(lock) })
+                    .with_context(|| {
+                        format!("cannot open the live log in {}", data_dir.display())
+                    })?;
+                Ok(Self {
+                    database,
+                    live: Arc::new(live),
+                    hub,
+                    lock: Some(lock),
+                })
             }
-            Mode::Node { database_url, redis_url, database_connections } => {
+            Mode::Node {
+                database_url,
+                redis_url,
+                database_connections,
+            } => {
                 let database = Database::postgres(database_url, *database_connections)
                     .context("DATABASE_URL cannot be used")?;
                 let (hub, interests) = Hub::remote();
                 let live = RedisLive::connect(redis_url, &config.namespace, &hub, interests)
                     .context("REDIS_URL cannot be used")?;
-                Ok(Self { database, live: Arc::new(live), hub, lock: None })
+                Ok(Self {
+                    database,
+                    live: Arc::new(live),
+                    hub,
+                    lock: None,
+                })
             }
         }
     }
@@ -178,9 +205,8 @@ fn lock(data_dir: &Path) -> Result<File> {
             "another task-tracker uses {}: stop it, or set TASK_TRACKER_DATA_DIR to another folder",
             data_dir.display()
         ),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock the data folder {}", data_dir.display()))
-        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error)
+            .with_context(|| format!("cannot lock the data folder {}", data_dir.display())),
     }
 }
 

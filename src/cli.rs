@@ -1,5 +1,10 @@
 //! The command line: flags and environment, checked as a whole into a [`Config`].
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of arguments are the text of --help"
+)]
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +43,12 @@ pub enum Command {
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// Folder of the embedded mode's files
-    #[arg(long, env = "TASK_TRACKER_DATA_DIR", default_value = "./data", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_DATA_DIR",
+        default_value = "./data",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
     /// Postgres 14 or later, as postgres://user:password@host/database; needs REDIS_URL beside it
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -51,10 +61,20 @@ pub struct DataArgs {
           value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
     /// What every Redis key begins with
-    #[arg(long, env = "TASK_TRACKER_NAMESPACE", default_value = "tracker", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_NAMESPACE",
+        default_value = "tracker",
+        value_name = "NAME"
+    )]
     pub namespace: String,
     /// Seconds to wait at the start for a database that is still starting
-    #[arg(long, env = "TASK_TRACKER_PATIENCE_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_PATIENCE_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS"
+    )]
     pub patience_seconds: u64,
 }
 
@@ -62,20 +82,38 @@ pub struct DataArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Address to listen on; loopback unless told otherwise, for there is no password
-    #[arg(long, env = "TASK_TRACKER_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_HOST",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS"
+    )]
     pub host: IpAddr,
     /// Port to listen on; 0 chooses a free one
-    #[arg(long, env = "TASK_TRACKER_PORT", default_value_t = 3002, value_name = "PORT")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_PORT",
+        default_value_t = 3002,
+        value_name = "PORT"
+    )]
     pub port: u16,
     /// Threads of the server; as many as there are cores unless told otherwise
     #[arg(long, env = "TASK_TRACKER_THREADS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Seconds that requests in flight have when the server is told to stop
-    #[arg(long, env = "TASK_TRACKER_SHUTDOWN_GRACE_SECONDS", default_value_t = 10, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_SHUTDOWN_GRACE_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
     pub shutdown_grace_seconds: u64,
     #[command(flatten)]
-    #[expect(missing_docs, reason = "its own fields say what they are; a comment here would head them in the help")]
+    #[expect(
+        missing_docs,
+        reason = "its own fields say what they are; a comment here would head them in the help"
+    )]
     pub data: DataArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
@@ -96,10 +134,20 @@ pub struct LimitArgs {
     #[arg(long, env = "TASK_TRACKER_MAX_ENTRY_BYTES", default_value_t = ENTRY_BYTES, value_name = "BYTES")]
     pub max_entry_bytes: usize,
     /// Seconds between two looks for overdue tasks
-    #[arg(long, env = "TASK_TRACKER_SWEEP_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_SWEEP_SECONDS",
+        default_value_t = 2.0,
+        value_name = "SECONDS"
+    )]
     pub sweep_seconds: f64,
     /// Origins whose pages may read and write, separated by commas; none: every page may read
-    #[arg(long, env = "TASK_TRACKER_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_CORS_ORIGINS",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
     pub cors_origins: Vec<String>,
 }
 
@@ -119,10 +167,20 @@ pub struct MigrateArgs {
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
     /// What is logged: error, warn, info, debug or trace, also by module as task_tracker::live=debug
-    #[arg(long, env = "TASK_TRACKER_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_LOG",
+        default_value = "info,sqlx::postgres::notice=warn",
+        value_name = "FILTER"
+    )]
     pub log: String,
     /// How it is written
-    #[arg(long, env = "TASK_TRACKER_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "TASK_TRACKER_LOG_FORMAT",
+        default_value = "auto",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -154,12 +212,28 @@ impl DataArgs {
         // An empty variable is an unset one, as compose files write it.
         let given = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
         match (given(&self.database_url), given(&self.redis_url)) {
-            (None, None) => Some(Mode::Embedded { data_dir: self.data_dir.clone() }),
+            (None, None) => Some(Mode::Embedded {
+                data_dir: self.data_dir.clone(),
+            }),
             (Some(database_url), Some(redis_url)) => {
-                check_url("DATABASE_URL", &database_url, &["postgres", "postgresql"], wrong);
-                check_url("REDIS_URL", &redis_url, &["redis", "rediss", "valkey", "valkeys"], wrong);
+                check_url(
+                    "DATABASE_URL",
+                    &database_url,
+                    &["postgres", "postgresql"],
+                    wrong,
+                );
+                check_url(
+                    "REDIS_URL",
+                    &redis_url,
+                    &["redis", "rediss", "valkey", "valkeys"],
+                    wrong,
+                );
                 let database_connections = self.database_connections;
-                Some(Mode::Node { database_url, redis_url, database_connections })
+                Some(Mode::Node {
+                    database_url,
+                    redis_url,
+                    database_connections,
+                })
             }
             (Some(_), None) => {
                 wrong.push("DATABASE_URL is set and REDIS_URL is not: set both for a node, or neither for the embedded mode".into());
@@ -185,25 +259,37 @@ impl ServeArgs {
         }
         let limits = &self.limits;
         if limits.max_entry_bytes == 0 || limits.max_entry_bytes > limits.max_body_bytes {
-            wrong.push("TASK_TRACKER_MAX_ENTRY_BYTES must be between 1 and TASK_TRACKER_MAX_BODY_BYTES".into());
+            wrong.push(
+                "TASK_TRACKER_MAX_ENTRY_BYTES must be between 1 and TASK_TRACKER_MAX_BODY_BYTES"
+                    .into(),
+            );
         }
         if !(0.05..=3600.0).contains(&limits.sweep_seconds) {
             wrong.push("TASK_TRACKER_SWEEP_SECONDS must be between 0.05 and 3600".into());
         }
         let mut cors_origins = Vec::new();
-        for origin in limits.cors_origins.iter().filter(|origin| !origin.is_empty()) {
+        for origin in limits
+            .cors_origins
+            .iter()
+            .filter(|origin| !origin.is_empty())
+        {
             match origin.parse() {
                 Ok(value) if origin.contains("://") && !origin.ends_with('/') => cors_origins.push(value),
                 _ => wrong.push(format!("TASK_TRACKER_CORS_ORIGINS: {origin:?} is no origin; write https://app.example.org")),
             }
         }
-        let Some(mode) = mode.filter(|_| wrong.is_empty()) else { return Err(Unusable(wrong)) };
+        let Some(mode) = mode.filter(|_| wrong.is_empty()) else {
+            return Err(Unusable(wrong));
+        };
         Ok(Config {
             host: self.host,
             port: self.port,
             mode,
             namespace: namespace.clone(),
-            limits: Limits { body_bytes: limits.max_body_bytes, entry_bytes: limits.max_entry_bytes },
+            limits: Limits {
+                body_bytes: limits.max_body_bytes,
+                entry_bytes: limits.max_entry_bytes,
+            },
             sweep_every: Duration::from_secs_f64(limits.sweep_seconds),
             shutdown_grace: Duration::from_secs(self.shutdown_grace_seconds),
             patience: Duration::from_secs(self.data.patience_seconds),
@@ -216,7 +302,10 @@ impl ServeArgs {
 fn check_url(variable: &str, url: &str, schemes: &[&str], wrong: &mut Vec<String>) {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     if !scheme.is_some_and(|scheme| schemes.contains(&scheme)) {
-        wrong.push(format!("{variable} must begin with {}://", schemes.join(":// or ")));
+        wrong.push(format!(
+            "{variable} must begin with {}://",
+            schemes.join(":// or ")
+        ));
     }
 }
 
@@ -227,7 +316,9 @@ mod tests {
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, Unusable> {
-        Cli::parse_from([&["task-tracker"], arguments].concat()).serve.config()
+        Cli::parse_from([&["task-tracker"], arguments].concat())
+            .serve
+            .config()
     }
 
     #[test]
@@ -237,7 +328,12 @@ mod tests {
 
     #[test]
     fn neither_url_is_embedded_both_are_a_node_and_one_is_refused() {
-        let both = ["--database-url", "postgres://h/d", "--redis-url", "redis://h"];
+        let both = [
+            "--database-url",
+            "postgres://h/d",
+            "--redis-url",
+            "redis://h",
+        ];
         assert!(matches!(config(&[]).unwrap().mode, Mode::Embedded { .. }));
         assert!(matches!(config(&both).unwrap().mode, Mode::Node { .. }));
         for one in [&both[..2], &both[2..]] {
@@ -249,12 +345,29 @@ mod tests {
     #[test]
     fn everything_wrong_is_said_at_once_and_no_password_with_it() {
         let said = config(&[
-            "--database-url", "mysql://u:secret@h/d", "--redis-url", "h:6379", "--namespace", "a b",
-            "--max-entry-bytes", "9999999", "--sweep-seconds", "0", "--cors-origins", "example.org",
+            "--database-url",
+            "mysql://u:secret@h/d",
+            "--redis-url",
+            "h:6379",
+            "--namespace",
+            "a b",
+            "--max-entry-bytes",
+            "9999999",
+            "--sweep-seconds",
+            "0",
+            "--cors-origins",
+            "example.org",
         ])
         .unwrap_err()
         .to_string();
-        for word in ["DATABASE_URL", "REDIS_URL", "NAMESPACE", "MAX_ENTRY", "SWEEP", "CORS"] {
+        for word in [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "NAMESPACE",
+            "MAX_ENTRY",
+            "SWEEP",
+            "CORS",
+        ] {
             assert!(said.contains(word), "{word} in {said}");
         }
         assert!(!said.contains("secret"), "{said}");

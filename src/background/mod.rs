@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::service::{Result, Tracker};
 
 /// A round that takes longer is given up: the next one begins anew.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 
 /// One round: how much it did.
 type Round = fn(Tracker) -> BoxFuture<'static, Result<u64>>;
@@ -32,20 +32,45 @@ fn duties(sweep_every: Duration) -> [Duty; 5] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
-        Duty { name: "sweep", every: sweep_every, round: |tracker| async move { tracker.sweep().await }.boxed() },
+        Duty {
+            name: "sweep",
+            every: sweep_every,
+            round: |tracker| async move { tracker.sweep().await }.boxed(),
+        },
         // Publishes ends that a crash left committed and unpublished.
-        Duty { name: "settle", every: seconds(5), round: |tracker| async move { tracker.settle_abandoned().await }.boxed() },
+        Duty {
+            name: "settle",
+            every: seconds(5),
+            round: |tracker| async move { tracker.settle_abandoned().await }.boxed(),
+        },
         // Has streams catch up whose publications were lost.
-        Duty { name: "audit_streams", every: seconds(10), round: |tracker| async move { tracker.audit_streams().await }.boxed() },
+        Duty {
+            name: "audit_streams",
+            every: seconds(10),
+            round: |tracker| async move { tracker.audit_streams().await }.boxed(),
+        },
         // Wakes waiting workers whose wake was lost.
-        Duty { name: "recheck_waiters", every: seconds(2), round: |tracker| async move { tracker.recheck_waiters().await }.boxed() },
+        Duty {
+            name: "recheck_waiters",
+            every: seconds(2),
+            round: |tracker| async move { tracker.recheck_waiters().await }.boxed(),
+        },
         // Sets the gauges that need the database.
-        Duty { name: "gauge_tasks", every: seconds(15), round: |tracker| async move { tracker.gauge_tasks().await }.boxed() },
+        Duty {
+            name: "gauge_tasks",
+            every: seconds(15),
+            round: |tracker| async move { tracker.gauge_tasks().await }.boxed(),
+        },
     ]
 }
 
 /// Starts every duty on `tasks`; they end when `stop` is cancelled, after the round they are in.
-pub fn start(tracker: &Tracker, sweep_every: Duration, stop: &CancellationToken, tasks: &TaskTracker) {
+pub fn start(
+    tracker: &Tracker,
+    sweep_every: Duration,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     for duty in duties(sweep_every) {
         tasks.spawn(keep(duty, tracker.clone(), stop.clone()));
     }
@@ -74,7 +99,10 @@ async fn run_once(duty: &Duty, tracker: Tracker) {
             "done"
         }
         Ok(Ok(Err(error))) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed, and will be tried again");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed, and will be tried again"
+            );
             "failed"
         }
         Ok(Err(_)) => {

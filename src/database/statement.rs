@@ -56,7 +56,10 @@ pub struct Statement {
 impl Statement {
     /// A statement whose text is fixed, or composed of fixed fragments: no value ever stands in it.
     pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new() }
+        Self {
+            sql: sql.into(),
+            values: Vec::new(),
+        }
     }
 
     /// Binds the next parameter.
@@ -78,7 +81,10 @@ impl Statement {
         macro_rules! run {
             ($parts:expr, $on:expr) => {{
                 let (sql, arguments) = $parts?;
-                sqlx::query_with(sql, arguments).execute($on).await?.rows_affected()
+                sqlx::query_with(sql, arguments)
+                    .execute($on)
+                    .await?
+                    .rows_affected()
             }};
         }
         Ok(match on {
@@ -107,7 +113,10 @@ impl Statement {
 
     /// Runs it and takes the first row, if there is one. The statement itself says that there is
     /// at most one: it runs to its end, so that a write is whole.
-    pub async fn fetch_optional<R: FromEitherRow>(self, on: Executor<'_>) -> Result<Option<R>, Error> {
+    pub async fn fetch_optional<R: FromEitherRow>(
+        self,
+        on: Executor<'_>,
+    ) -> Result<Option<R>, Error> {
         Ok(self.fetch_all(on).await?.into_iter().next())
     }
 

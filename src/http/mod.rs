@@ -92,12 +92,14 @@ fn documented() -> OpenApiRouter<Api> {
 pub fn router(api: Api) -> Router {
     let (routes, _) = documented().split_for_parts();
     let document = Arc::<str>::from(document::json());
-    let docs = SwaggerUi::new("/docs").config(
-        utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true),
-    );
+    let docs = SwaggerUi::new("/docs")
+        .config(utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true));
     let cors = cors(&api.cors);
     routes
-        .route("/openapi.json", get(async move || operations::openapi(&document)))
+        .route(
+            "/openapi.json",
+            get(async move || operations::openapi(&document)),
+        )
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -109,10 +111,14 @@ pub fn router(api: Api) -> Router {
 
 /// Reading is open to every page unless origins are configured; those may write too.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let exposed = [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER];
+    let exposed = [
+        observe::CORRELATION_ID,
+        header::LOCATION,
+        header::RETRY_AFTER,
+    ];
     let layer = CorsLayer::new()
         .expose_headers(exposed)
-        .max_age(std::time::Duration::from_secs(3600))
+        .max_age(std::time::Duration::from_hours(1))
         .allow_headers([
             header::ACCEPT,
             header::CONTENT_TYPE,
@@ -121,7 +127,9 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             observe::CORRELATION_ID,
         ]);
     if origins.is_empty() {
-        layer.allow_origin(tower_http::cors::Any).allow_methods([Method::GET, Method::HEAD])
+        layer
+            .allow_origin(tower_http::cors::Any)
+            .allow_methods([Method::GET, Method::HEAD])
     } else {
         layer
             .allow_origin(AllowOrigin::list(origins.iter().cloned()))

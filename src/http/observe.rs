@@ -31,7 +31,9 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         trace_id = trace_id(request.headers()),
     );
     let mut response = next.run(request).instrument(span.clone()).await;
-    response.headers_mut().insert(CORRELATION_ID, correlation_id);
+    response
+        .headers_mut()
+        .insert(CORRELATION_ID, correlation_id);
     let took = asked.elapsed();
     let status = response.status().as_u16();
     metrics::histogram!(
@@ -76,14 +78,23 @@ mod tests {
     use super::*;
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())])
+        HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        )])
     }
 
     #[test]
     fn a_callers_correlation_id_is_kept_if_it_is_decent() {
-        assert_eq!(correlation_id(&headers("x-correlation-id", "abc-1")), "abc-1");
+        assert_eq!(
+            correlation_id(&headers("x-correlation-id", "abc-1")),
+            "abc-1"
+        );
         for indecent in ["", "a b", &"x".repeat(129)] {
-            assert_ne!(correlation_id(&headers("x-correlation-id", indecent)), indecent);
+            assert_ne!(
+                correlation_id(&headers("x-correlation-id", indecent)),
+                indecent
+            );
         }
     }
 
@@ -92,7 +103,11 @@ mod tests {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let parent = headers("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
         assert_eq!(trace_id(&parent), Some(trace));
-        for wrong in ["", "00-0-1-01", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))] {
+        for wrong in [
+            "",
+            "00-0-1-01",
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+        ] {
             assert_eq!(trace_id(&headers("traceparent", wrong)), None);
         }
     }

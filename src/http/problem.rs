@@ -54,29 +54,49 @@ impl Code {
         use StatusCode as S;
         match self {
             Self::MalformedBody => ("malformed_body", S::BAD_REQUEST, "The body is not JSON"),
-            Self::NotTheWorker => ("not_the_worker", S::FORBIDDEN, "Another worker holds the task"),
+            Self::NotTheWorker => (
+                "not_the_worker",
+                S::FORBIDDEN,
+                "Another worker holds the task",
+            ),
             Self::TaskNotFound => ("task_not_found", S::NOT_FOUND, "There is no such task"),
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is no such route"),
-            Self::MethodNotAllowed => {
-                ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The route does not know this method")
-            }
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                S::METHOD_NOT_ALLOWED,
+                "The route does not know this method",
+            ),
             Self::TaskExists => ("task_exists", S::CONFLICT, "The task id is taken"),
-            Self::InvalidTransition => {
-                ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
-            }
-            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::InvalidTransition => (
+                "invalid_transition",
+                S::CONFLICT,
+                "The status of the task does not allow this",
+            ),
+            Self::BodyTooLarge => (
+                "body_too_large",
+                S::PAYLOAD_TOO_LARGE,
+                "The body is too large",
+            ),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "The content type is not supported",
             ),
-            Self::ValidationFailed => {
-                ("validation_failed", S::UNPROCESSABLE_ENTITY, "A field is missing or wrong")
-            }
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
-            Self::Unavailable => {
-                ("unavailable", S::SERVICE_UNAVAILABLE, "Not available at the moment")
-            }
+            Self::ValidationFailed => (
+                "validation_failed",
+                S::UNPROCESSABLE_ENTITY,
+                "A field is missing or wrong",
+            ),
+            Self::Internal => (
+                "internal",
+                S::INTERNAL_SERVER_ERROR,
+                "Something went wrong here",
+            ),
+            Self::Unavailable => (
+                "unavailable",
+                S::SERVICE_UNAVAILABLE,
+                "Not available at the moment",
+            ),
         }
     }
 
@@ -85,7 +105,9 @@ impl Code {
         let problem = |detail: &str| Problem::new(self, detail);
         match self {
             Self::MalformedBody => problem("expected `,` or `}` at line 1 column 20"),
-            Self::NotTheWorker => problem("task tz4a98xxat96iws9zmbrgj3a: the task is held by another worker"),
+            Self::NotTheWorker => {
+                problem("task tz4a98xxat96iws9zmbrgj3a: the task is held by another worker")
+            }
             Self::TaskNotFound => problem("there is no task tz4a98xxat96iws9zmbrgj3a"),
             Self::RouteNotFound => problem("there is nothing at /api/v2"),
             Self::MethodNotAllowed => problem("PUT is not allowed at /api/v1/tasks"),
@@ -100,7 +122,9 @@ impl Code {
             Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
             Self::UnsupportedMediaType => problem("the content type must be application/json"),
             Self::ValidationFailed => Problem::invalid("taskType", "is missing"),
-            Self::Internal => problem("the service failed; the correlation id finds the reason in its log"),
+            Self::Internal => {
+                problem("the service failed; the correlation id finds the reason in its log")
+            }
             Self::Unavailable => problem("a dependency is away; try again"),
         }
     }
@@ -118,7 +142,11 @@ pub struct Problem {
 impl Problem {
     /// A problem in words for the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), members: serde_json::Map::new() }
+        Self {
+            code,
+            detail: detail.into(),
+            members: serde_json::Map::new(),
+        }
     }
 
     /// One wrong field. An empty path is the body or the query as a whole.
@@ -144,9 +172,11 @@ impl Problem {
         let detail = format!("{task}: {refused}");
         match refused {
             Refused::NotTheWorker => Self::new(Code::NotTheWorker, detail),
-            Refused::InvalidTransition { from, attempted } => Self::new(Code::InvalidTransition, detail)
-                .with("from", from.as_str())
-                .with("attempted", attempted),
+            Refused::InvalidTransition { from, attempted } => {
+                Self::new(Code::InvalidTransition, detail)
+                    .with("from", from.as_str())
+                    .with("attempted", attempted)
+            }
         }
     }
 
@@ -183,7 +213,9 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
         response
     }
@@ -228,19 +260,30 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Answers a path that leads nowhere.
 pub(super) async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path()))
+    Problem::new(
+        Code::RouteNotFound,
+        format!("there is nothing at {}", uri.path()),
+    )
 }
 
 /// Answers a method that a route does not know.
 pub(super) async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(Code::MethodNotAllowed, format!("{method} is not allowed at {}", uri.path()))
+    Problem::new(
+        Code::MethodNotAllowed,
+        format!("{method} is not allowed at {}", uri.path()),
+    )
 }
 
 /// Answers in place of a handler that panicked.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands the panic over"
+)]
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let text = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
     tracing::error!(panic = text, "a handler panicked");
     Code::Internal.example().into_response()
 }
@@ -249,19 +292,33 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 pub(super) fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<DocumentedResponse>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes.iter().chain(&[Code::Internal, Code::Unavailable]) {
-        by_status.entry(code.row().1.as_u16()).or_default().push(*code);
+        by_status
+            .entry(code.row().1.as_u16())
+            .or_default()
+            .push(*code);
     }
     let response = |codes: Vec<Code>| {
-        let titles: Vec<_> = codes.iter().map(|code| format!("`{}`: {}", code.row().0, code.row().2)).collect();
+        let titles: Vec<_> = codes
+            .iter()
+            .map(|code| format!("`{}`: {}", code.row().0, code.row().2))
+            .collect();
         let examples = codes.iter().map(|code| {
             let example = serde_json::to_value(code.example().body()).unwrap_or_default();
-            (code.row().0, utoipa::openapi::example::ExampleBuilder::new().value(Some(example)).build())
+            (
+                code.row().0,
+                utoipa::openapi::example::ExampleBuilder::new()
+                    .value(Some(example))
+                    .build(),
+            )
         });
         let content = ContentBuilder::new()
             .schema(Some(utoipa::openapi::Ref::from_schema_name("Problem")))
             .examples_from_iter(examples)
             .build();
-        ResponseBuilder::new().description(titles.join(" · ")).content(PROBLEM_JSON, content).build()
+        ResponseBuilder::new()
+            .description(titles.join(" · "))
+            .content(PROBLEM_JSON, content)
+            .build()
     };
     by_status
         .into_iter()

@@ -10,7 +10,10 @@ use crate::service::Tracked;
 /// Where a task stands. `completed`, `failed` and `timeout` are terminal: nothing leaves them.
 #[derive(ToSchema)]
 #[schema(as = Status)]
-#[expect(dead_code, reason = "describes `domain::Status`, which knows nothing of the wire's document")]
+#[expect(
+    dead_code,
+    reason = "describes `domain::Status`, which knows nothing of the wire's document"
+)]
 pub(super) enum StatusSchema {
     #[schema(rename = "pending")]
     Pending,
@@ -87,7 +90,10 @@ pub(super) struct TaskFields {
 impl From<Tracked> for TaskResponse {
     fn from(Tracked { task, history }: Tracked) -> Self {
         let progress_history = history.iter().map(PublicEntry::from).collect();
-        Self { task: task.into(), progress_history }
+        Self {
+            task: task.into(),
+            progress_history,
+        }
     }
 }
 
@@ -153,7 +159,11 @@ pub(super) struct ChangedResponse {
 
 impl From<Task> for ChangedResponse {
     fn from(task: Task) -> Self {
-        Self { task_id: task.id, status: task.status, updated_at: task.updated_at }
+        Self {
+            task_id: task.id,
+            status: task.status,
+            updated_at: task.updated_at,
+        }
     }
 }
 

@@ -31,7 +31,10 @@ pub struct Delivery {
 impl Delivery {
     /// Wraps an event.
     pub fn new(event: Event) -> Arc<Self> {
-        Arc::new(Self { event, frame: OnceLock::new() })
+        Arc::new(Self {
+            event,
+            frame: OnceLock::new(),
+        })
     }
 
     /// The bytes of the event, made by `encode` the first time.
@@ -91,7 +94,13 @@ impl Hub {
     /// A hub whose events come from a broker, and the requests its connection must serve.
     pub fn remote() -> (Arc<Self>, mpsc::UnboundedReceiver<Interest>) {
         let (interests, requests) = mpsc::unbounded_channel();
-        (Arc::new(Self { interests: Some(interests), ..Self::default() }), requests)
+        (
+            Arc::new(Self {
+                interests: Some(interests),
+                ..Self::default()
+            }),
+            requests,
+        )
     }
 
     /// The workers of this node that wait for a task.
@@ -103,7 +112,10 @@ impl Hub {
     pub fn topics(&self) -> Vec<(TaskId, u64)> {
         let topics = self.lock();
         let seen = |topic: &Topic| topic.last_seq_id.load(Ordering::Relaxed);
-        topics.iter().map(|(task, topic)| (task.clone(), seen(topic))).collect()
+        topics
+            .iter()
+            .map(|(task, topic)| (task.clone(), seen(topic)))
+            .collect()
     }
 
     /// Subscribes to a task. When this returns, every event published from now on will be heard.
@@ -132,14 +144,19 @@ impl Hub {
             }
         });
         topic.readers += 1;
-        let subscription =
-            Subscription { hub: Arc::clone(self), task: task.clone(), signals: topic.sender.subscribe() };
+        let subscription = Subscription {
+            hub: Arc::clone(self),
+            task: task.clone(),
+            signals: topic.sender.subscribe(),
+        };
         (subscription, topic.ready.subscribe())
     }
 
     fn leave(&self, task: &TaskId) {
         let mut topics = self.lock();
-        let Some(topic) = topics.get_mut(task) else { return };
+        let Some(topic) = topics.get_mut(task) else {
+            return;
+        };
         topic.readers -= 1;
         if topic.readers == 0 {
             topics.remove(task);
@@ -152,7 +169,9 @@ impl Hub {
     /// Gives an event to every reader of its topic.
     pub fn deliver(&self, task: &TaskId, event: Event) {
         let topics = self.lock();
-        let Some(topic) = topics.get(task) else { return };
+        let Some(topic) = topics.get(task) else {
+            return;
+        };
         if let Event::Progress(entry) = &event {
             topic.last_seq_id.fetch_max(entry.seq_id, Ordering::Relaxed);
         }

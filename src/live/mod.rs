@@ -35,7 +35,7 @@ pub const CLOSED_FOR: Duration = Duration::from_secs(10);
 pub const OPENING_FOR: Duration = Duration::from_secs(30);
 /// How long a log outlives the deadline of its task. The sweep ends tasks seconds after it; this is
 /// for a service that was down.
-pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_hours(7 * 24);
 /// Bytes a page of the log holds at about most.
 pub const PAGE_BYTES: usize = 1 << 20;
 
@@ -129,7 +129,13 @@ pub trait Live: Send + Sync + std::fmt::Debug {
 
     /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
     /// closes the fence again and leaves all as it is. Doing it twice does no harm.
-    async fn end(&self, task: &TaskId, attempt: u32, end: &StatusChange, now: Timestamp) -> Result<Ended, Error>;
+    async fn end(
+        &self,
+        task: &TaskId,
+        attempt: u32,
+        end: &StatusChange,
+        now: Timestamp,
+    ) -> Result<Ended, Error>;
 
     /// Publishes a change of status that is not an end. It may be lost: nothing depends on it.
     async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error>;

@@ -42,8 +42,11 @@ impl Tracker {
                 count(Transition::Claim.rule().event);
                 self.announce(&task).await;
                 // A first attempt has no history to read.
-                let history =
-                    if task.attempt > 1 { self.history(&task).await? } else { Vec::new() };
+                let history = if task.attempt > 1 {
+                    self.history(&task).await?
+                } else {
+                    Vec::new()
+                };
                 return Ok(Some(Tracked { task, history }));
             }
         }
@@ -63,7 +66,10 @@ impl Tracker {
                     task.attempt += 1;
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change {
+                        task,
+                        entries: Vec::new(),
+                    })
                 })
                 .await?;
             tracker.announce(&task).await;
@@ -79,15 +85,23 @@ impl Tracker {
         self.to_the_end(async move {
             let now = tracker.clock.now();
             let task = tracker
-                .change_one(&id, Transition::Release, Some(&worker), async |mut task: Task| {
-                    // No entry of the attempt that is given back comes after the next has begun.
-                    tracker.live.close(&task.id, task.attempt, now).await?;
-                    task.status = Status::Pending;
-                    task.worker_id = None;
-                    task.started_at = None;
-                    task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
-                })
+                .change_one(
+                    &id,
+                    Transition::Release,
+                    Some(&worker),
+                    async |mut task: Task| {
+                        // No entry of the attempt that is given back comes after the next has begun.
+                        tracker.live.close(&task.id, task.attempt, now).await?;
+                        task.status = Status::Pending;
+                        task.worker_id = None;
+                        task.started_at = None;
+                        task.updated_at = now;
+                        Ok(Change {
+                            task,
+                            entries: Vec::new(),
+                        })
+                    },
+                )
                 .await?;
             tracker.announce(&task).await;
             tracker.wake(&task).await;
@@ -121,7 +135,10 @@ impl Tracker {
             })
             .await?;
         count(transition.rule().event);
-        changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
+        changed
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it.

@@ -34,7 +34,10 @@ pub enum Error {
 
 impl Error {
     pub(super) fn refused(task: &TaskId, refused: Refused) -> Self {
-        Self::Refused { task: task.clone(), refused }
+        Self::Refused {
+            task: task.clone(),
+            refused,
+        }
     }
 }
 

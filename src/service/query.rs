@@ -36,7 +36,11 @@ impl Tracker {
         }
         // If it ended in between, its log went while we read: what was sealed is the whole of it.
         let now = self.existing(id).await?;
-        let history = if now.status.is_terminal() { self.history(&now).await? } else { history };
+        let history = if now.status.is_terminal() {
+            self.history(&now).await?
+        } else {
+            history
+        };
         Ok(Tracked { task: now, history })
     }
 
@@ -56,7 +60,10 @@ impl Tracker {
             if page.entries.is_empty() {
                 break;
             }
-            let done = page.entries.last().is_some_and(|last| last.seq_id >= page.last_seq_id);
+            let done = page
+                .entries
+                .last()
+                .is_some_and(|last| last.seq_id >= page.last_seq_id);
             history.extend(page.entries);
             if done {
                 break;
@@ -69,9 +76,13 @@ impl Tracker {
     #[tracing::instrument(name = "tasks.list", skip_all)]
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Listing> {
         let listed = self.storage.list(filter, limit).await?;
-        let next = (listed.len() == limit as usize).then(|| listed.last()).flatten().map(|last| {
-            Cursor { created_at: last.task.created_at, id: last.task.id.clone() }
-        });
+        let next = (listed.len() == limit as usize)
+            .then(|| listed.last())
+            .flatten()
+            .map(|last| Cursor {
+                created_at: last.task.created_at,
+                id: last.task.id.clone(),
+            });
         let running: Vec<TaskId> = listed
             .iter()
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())

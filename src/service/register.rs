@@ -27,8 +27,20 @@ impl Tracker {
     pub async fn register(&self, registration: Registration) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let Registration { id, task_type, metadata, params, timeout } = registration;
-            let new = NewTask { id: id.unwrap_or_default(), task_type, metadata, params, timeout };
+            let Registration {
+                id,
+                task_type,
+                metadata,
+                params,
+                timeout,
+            } = registration;
+            let new = NewTask {
+                id: id.unwrap_or_default(),
+                task_type,
+                metadata,
+                params,
+                timeout,
+            };
             let task = tracker
                 .storage
                 .insert(&new, tracker.clock.now())
@@ -57,8 +69,10 @@ impl Tracker {
                 .await?
                 // Ended tasks do not change, so this can only be another retry of the same.
                 .ok_or_else(|| {
-                    let refused =
-                        Refused::InvalidTransition { from: parent.status, attempted: rule.word };
+                    let refused = Refused::InvalidTransition {
+                        from: parent.status,
+                        attempted: rule.word,
+                    };
                     Error::refused(&id, refused)
                 })?;
             count(rule.event);
@@ -72,12 +86,18 @@ impl Tracker {
     /// themselves every few seconds as well, so a lost one delays and loses nothing.
     pub(super) async fn wake(&self, task: &Task) {
         if let Err(error) = self.live.wake(&task.task_type).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "waiting workers were not woken");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "waiting workers were not woken"
+            );
         }
     }
 
     /// The task, or that there is none.
     pub(super) async fn existing(&self, id: &TaskId) -> Result<Task> {
-        self.storage.get(id).await?.ok_or_else(|| Error::TaskNotFound(id.clone()))
+        self.storage
+            .get(id)
+            .await?
+            .ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 }

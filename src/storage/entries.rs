@@ -31,7 +31,9 @@ impl Storage {
         .bind(after_seq_id)
         .fetch_optional(self.database.reader())
         .await?;
-        let Some(row) = row else { return Ok(Vec::new()) };
+        let Some(row) = row else {
+            return Ok(Vec::new());
+        };
         let mut entries = Entry::parse_sealed(&row.entries)
             .map_err(|_| unreadable(&format!("history of task {id}")))?;
         entries.retain(|entry| entry.seq_id > after_seq_id);
@@ -69,7 +71,12 @@ pub(super) fn seal_statements(id: &TaskId, entries: &[Entry]) -> Vec<Statement> 
             bytes += entry.progress.as_str().len();
             bytes <= ROW_BYTES
         };
-        let count = rest.iter().take(ROW_ENTRIES).take_while(fits).count().max(1);
+        let count = rest
+            .iter()
+            .take(ROW_ENTRIES)
+            .take_while(fits)
+            .count()
+            .max(1);
         let (row, later) = rest.split_at(count);
         let latest = &row[count - 1];
         statements.push(

@@ -36,16 +36,25 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
         if asked.elapsed() >= patience {
             return Err(Error::Unreachable(patience, error));
         }
-        tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "waiting for the database"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     match database {
         Database::Postgres(pool) => {
             // A node that is older than the schema goes on: migrations only add.
-            migrator(|(_, _, postgres, _)| postgres).set_ignore_missing(true).run(pool).await?;
+            migrator(|(_, _, postgres, _)| postgres)
+                .set_ignore_missing(true)
+                .run(pool)
+                .await?;
         }
         Database::Sqlite { writer, .. } => {
-            migrator(|(_, _, _, sqlite)| sqlite).set_ignore_missing(true).run(writer).await?;
+            migrator(|(_, _, _, sqlite)| sqlite)
+                .set_ignore_missing(true)
+                .run(writer)
+                .await?;
         }
     }
     Ok(())
@@ -54,7 +63,13 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
 fn migrator(sql: fn((i64, &'static str, &'static str, &'static str)) -> &'static str) -> Migrator {
     let migration = |file: (i64, &'static str, &'static str, &'static str)| {
         let (number, name, ..) = file;
-        Migration::new(number, name.into(), MigrationType::Simple, sql(file).into_sql_str(), false)
+        Migration::new(
+            number,
+            name.into(),
+            MigrationType::Simple,
+            sql(file).into_sql_str(),
+            false,
+        )
     };
     Migrator::with_migrations(FILES.into_iter().map(migration).collect())
 }
@@ -67,13 +82,19 @@ mod tests {
     fn declared(sql: &str) -> Vec<&str> {
         sql.lines()
             .filter(|line| !line.trim_start().starts_with("--"))
-            .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["CREATE", "TABLE" | "INDEX", name, ..] | ["CONSTRAINT", name, ..] => Some(name),
-                [name, kind, ..] if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') => {
-                    line.starts_with("    ").then_some(name)
-                }
-                _ => None,
-            })
+            .filter_map(
+                |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                    ["CREATE", "TABLE" | "INDEX", name, ..] | ["CONSTRAINT", name, ..] => {
+                        Some(name)
+                    }
+                    [name, kind, ..]
+                        if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') =>
+                    {
+                        line.starts_with("    ").then_some(name)
+                    }
+                    _ => None,
+                },
+            )
             .collect()
     }
 

@@ -6,6 +6,7 @@
 //! | `tasks` | registering, claiming, reading, changing a status |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history |
+//! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
 //!
 //! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
@@ -15,6 +16,7 @@ mod dialect;
 mod entries;
 mod lists;
 pub mod migrations;
+mod plans;
 mod tasks;
 
 use crate::database::Database;

@@ -205,16 +205,21 @@ impl Storage {
             .bind(names(types))
             .fetch_all(self.database.reader())
             .await?;
-        rows.into_iter().map(|row| row.name.parse().map_err(|_| unreadable("a task type"))).collect()
+        rows.into_iter()
+            .map(|row| row.name.parse().map_err(|_| unreadable("a task type")))
+            .collect()
     }
 
     /// Reads a task.
     pub async fn get(&self, id: &TaskId) -> Result<Option<Task>, Error> {
-        let row: Option<TaskRow> =
-            Statement::new(concat!("SELECT ", columns!(), " FROM tracker_tasks WHERE id = $1"))
-                .bind(id)
-                .fetch_optional(self.database.reader())
-                .await?;
+        let row: Option<TaskRow> = Statement::new(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM tracker_tasks WHERE id = $1"
+        ))
+        .bind(id)
+        .fetch_optional(self.database.reader())
+        .await?;
         row.map(Task::try_from).transpose()
     }
 
@@ -225,7 +230,11 @@ impl Storage {
         let rows: Vec<TaskRow> = Statement::new(format!(
             "SELECT {columns} FROM tracker_tasks WHERE completed_at IS NOT NULL AND id{member}"
         ))
-        .bind(ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(
+            ids.iter()
+                .map(|id| id.as_str().to_owned())
+                .collect::<Vec<_>>(),
+        )
         .fetch_all(self.database.reader())
         .await?;
         rows.into_iter().map(Task::try_from).collect()
@@ -248,7 +257,10 @@ impl Storage {
             .fetch_all(transaction.executor())
             .await
             .map_err(E::from)?;
-        let tasks = rows.into_iter().map(Task::try_from).collect::<Result<Vec<_>, Error>>()?;
+        let tasks = rows
+            .into_iter()
+            .map(Task::try_from)
+            .collect::<Result<Vec<_>, Error>>()?;
         let changes = decide(tasks).await?;
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;

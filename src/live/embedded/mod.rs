@@ -13,9 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, PAGE_BYTES, Page, Verified};
+use super::{
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, PAGE_BYTES, Page, Verified,
+};
 use crate::database::{self, Database, Statement};
-use crate::domain::{Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp, WorkerId};
+use crate::domain::{
+    Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp, WorkerId,
+};
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -52,8 +56,14 @@ impl EmbeddedLive {
     /// Opens the log's file, creating it where there is none, and feeds `hub`.
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
-        Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
-        Ok(Self { database, hub, logs: Arc::default() })
+        Statement::new(include_str!("schema.sql"))
+            .execute(database.writer())
+            .await?;
+        Ok(Self {
+            database,
+            hub,
+            logs: Arc::default(),
+        })
     }
 
     fn log(&self, task: &TaskId) -> Arc<AsyncMutex<Log>> {
@@ -62,7 +72,10 @@ impl EmbeddedLive {
     }
 
     fn forget(&self, task: &TaskId) {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+        self.logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(task);
     }
 
     async fn newest(&self, task: &TaskId) -> Result<u64, Error> {
@@ -89,7 +102,11 @@ impl EmbeddedLive {
         };
         let numbered: Vec<Entry> = (before + 1..)
             .zip(entries)
-            .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
+            .map(|(seq_id, progress)| Entry {
+                seq_id,
+                timestamp: now,
+                progress,
+            })
             .collect();
         let last_seq_id = before + numbered.len() as u64;
         // One statement, so that all are kept or none.
@@ -147,14 +164,21 @@ impl Log {
         }
         let fence = self.fence.get_or_insert_with(Fence::opening).clone();
         if let Some(verified) = verified {
-            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
+            let open = Fence::Open {
+                attempt: verified.attempt,
+                worker: verified.worker.clone(),
+            };
             if fence == verified.fence || fence == open {
                 self.fence = Some(open);
                 self.fence_expires_at = None;
                 return Ok(());
             }
         }
-        if fence.admits(worker) { Ok(()) } else { Err(fence) }
+        if fence.admits(worker) {
+            Ok(())
+        } else {
+            Err(fence)
+        }
     }
 
     fn close(&mut self, attempt: u32, now: Timestamp) {
@@ -174,11 +198,16 @@ impl Live for EmbeddedLive {
             append.now,
             append.verified.cloned(),
         );
-        tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
+        tokio::spawn(append)
+            .await
+            .map_err(|error| Error::Failed(error.into()))?
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
+        let mut page = Page {
+            entries: Vec::new(),
+            last_seq_id: self.newest(task).await?,
+        };
         let (mut bytes, mut left) = (0, limit);
         while bytes < PAGE_BYTES && left > 0 {
             let chunk = left.min(256);
@@ -233,7 +262,12 @@ impl Live for EmbeddedLive {
     async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
         let log = self.log(task);
         let mut log = log.lock().await;
-        if log.fence.as_ref().and_then(Fence::attempt).is_some_and(|present| present > attempt) {
+        if log
+            .fence
+            .as_ref()
+            .and_then(Fence::attempt)
+            .is_some_and(|present| present > attempt)
+        {
             return Err(Error::Failed("a later attempt has the log".into()));
         }
         log.close(attempt, now);

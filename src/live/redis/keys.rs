@@ -13,7 +13,9 @@ pub struct Keys {
 impl Keys {
     /// Names that begin with `namespace`.
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned() }
+        Self {
+            namespace: namespace.to_owned(),
+        }
     }
 
     /// List: the entries of an active task, in order.

@@ -36,7 +36,10 @@ pub(super) async fn run(
     loop {
         let connected = std::time::Instant::now();
         if let Err(error) = serve(&client, &keys, &hub, &mut interests).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "subscriptions lost, connecting again");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "subscriptions lost, connecting again"
+            );
         }
         hub.broker_lost();
         metrics::counter!("subscriptions_lost_total").increment(1);
@@ -116,7 +119,10 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
         }
         return;
     }
-    let Some(task) = keys.task_of_live(channel).and_then(|task| task.parse().ok()) else {
+    let Some(task) = keys
+        .task_of_live(channel)
+        .and_then(|task| task.parse().ok())
+    else {
         return unreadable(message, "no task's channel");
     };
     if !hub.is_watched(&task) {
@@ -142,11 +148,17 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
 /// Somebody else publishes on our channels, or a newer node does: said, and passed over. Readers notice a
 /// missing number and read the log.
 fn unreadable(message: &Msg, what: &str) {
-    tracing::warn!(channel = message.get_channel_name(), what, "unreadable message");
+    tracing::warn!(
+        channel = message.get_channel_name(),
+        what,
+        "unreadable message"
+    );
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    timeout(limit, call).await.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
+    timeout(limit, call)
+        .await
+        .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
 }
 
 fn lost() -> RedisError {

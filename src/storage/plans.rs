@@ -1,0 +1,88 @@
+//! How the databases would run the statements whose cost must not grow with the table.
+
+use super::lists::list_statement;
+use super::tasks::unreadable;
+use super::{Cursor, Error, Filter, Selection, Storage};
+use crate::database::{Kind, Statement};
+use crate::domain::{Status, TaskId, TaskType, Timestamp, WorkerId};
+
+impl Storage {
+    /// How the database would run the statements whose cost must not grow with the table: a name and
+    /// the plan's text for each.
+    pub async fn plans(&self, now: Timestamp) -> Result<Vec<(String, String)>, Error> {
+        let kind = self.database.kind();
+        let a_type: TaskType = "type-1".parse().map_err(|_| unreadable("a name"))?;
+        let a_worker: WorkerId = "worker-1".parse().map_err(|_| unreadable("a name"))?;
+        let cursor = Some(Cursor {
+            created_at: now,
+            id: TaskId::new(),
+        });
+        let list = |filter: Filter| {
+            list_statement(
+                &Filter {
+                    cursor: cursor.clone(),
+                    ..filter
+                },
+                50,
+            )
+        };
+        let overdue = Selection::Overdue { now, limit: 100 };
+        let by_type = Filter {
+            task_type: Some(a_type.clone()),
+            ..Filter::default()
+        };
+        let by_worker = Filter {
+            worker_id: Some(a_worker.clone()),
+            ..Filter::default()
+        };
+        let by_status = Filter {
+            status: Some(Status::Failed),
+            ..Filter::default()
+        };
+        let statements = [
+            (
+                "claim",
+                self.claim_statement(&[a_type.clone(), a_type], &a_worker, now),
+            ),
+            ("sweep", overdue.statement(kind)),
+            ("list", list(Filter::default())),
+            ("list by type", list(by_type)),
+            ("list by status", list(by_status)),
+            ("list by worker", list(by_worker)),
+        ];
+        let mut plans = Vec::new();
+        for (name, statement) in statements {
+            plans.push((name.to_owned(), self.plan(statement).await?));
+        }
+        Ok(plans)
+    }
+
+    async fn plan(&self, statement: Statement) -> Result<String, Error> {
+        #[derive(sqlx::FromRow)]
+        struct PostgresPlan {
+            #[sqlx(rename = "QUERY PLAN")]
+            line: String,
+        }
+        #[derive(sqlx::FromRow)]
+        struct SqlitePlan {
+            detail: String,
+        }
+        let lines: Vec<String> = match self.database.kind() {
+            Kind::Postgres => statement
+                .behind("EXPLAIN")
+                .fetch_all::<PostgresPlan>(self.database.reader())
+                .await?
+                .into_iter()
+                .map(|row| row.line)
+                .collect(),
+            Kind::Sqlite => statement
+                .behind("EXPLAIN QUERY PLAN")
+                .fetch_all::<SqlitePlan>(self.database.reader())
+                .await?
+                .into_iter()
+                .map(|row| row.detail)
+                .collect(),
+        };
+        Ok(lines.join("\n"))
+    }
+}
