@@ -36,6 +36,8 @@ pub const OPENING_FOR: Duration = Duration::from_secs(30);
 /// How long a log outlives the deadline of its task. The sweep ends tasks seconds after it; this is
 /// for a service that was down.
 pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_hours(7 * 24);
+/// How long a log is kept at least, from the moment it is opened.
+pub const KEPT_AT_LEAST: Duration = Duration::from_hours(24);
 /// Bytes a page of the log holds at about most.
 pub const PAGE_BYTES: usize = 1 << 20;
 

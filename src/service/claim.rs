@@ -42,12 +42,13 @@ impl Tracker {
                 count(Transition::Claim.rule().event);
                 self.announce(&task).await;
                 // A first attempt has no history to read.
-                let history = if task.attempt > 1 {
-                    self.history(&task).await?
-                } else {
-                    Vec::new()
-                };
-                return Ok(Some(Tracked { task, history }));
+                if task.attempt == 1 {
+                    return Ok(Some(Tracked {
+                        task,
+                        history: Vec::new(),
+                    }));
+                }
+                return Ok(Some(self.with_history(task).await?));
             }
         }
         Ok(None)
@@ -104,7 +105,7 @@ impl Tracker {
                 )
                 .await?;
             tracker.announce(&task).await;
-            tracker.wake(&task).await;
+            tracker.wake(&task);
             Ok(task)
         })
         .await

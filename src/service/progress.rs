@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tracker};
 use crate::domain::{JsonObject, TaskId, Timestamp, Transition, WorkerId};
-use crate::live::{Append, Appended, Fence, KEPT_AFTER_DEADLINE, Verified};
+use crate::live::{Append, Appended, Fence, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
 
 /// How long an append waits for an end in flight to become visible.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl Tracker {
                 }
                 Appended::Unverified(fence) => fence,
             };
-            verified = self.verify(id, worker, fence).await?;
+            verified = self.verify(id, worker, fence, now).await?;
             if verified.is_none() {
                 // An end closed the fence and is not committed yet, or died on the way.
                 if asked.elapsed() >= PATIENCE {
@@ -74,6 +74,7 @@ impl Tracker {
         id: &TaskId,
         worker: Option<&WorkerId>,
         fence: Fence,
+        now: Timestamp,
     ) -> Result<Option<Verified>> {
         let task = self.existing(id).await?;
         Transition::Progress
@@ -87,7 +88,8 @@ impl Tracker {
             attempt: task.attempt,
             worker: task.worker_id,
             last_sealed: self.storage.last_sealed(id).await?,
-            expires_at: task.timeout_at.plus(KEPT_AFTER_DEADLINE),
+            // A task that is long overdue and not swept yet must not lose what it says now.
+            expires_at: (task.timeout_at.plus(KEPT_AFTER_DEADLINE)).max(now.plus(KEPT_AT_LEAST)),
         }))
     }
 }

@@ -29,47 +29,56 @@ impl Tracker {
     /// Reads a task with its whole history: live while it runs, sealed after.
     #[tracing::instrument(name = "task.get", skip_all, fields(task.id = %id))]
     pub async fn get(&self, id: &TaskId) -> Result<Tracked> {
-        let task = self.existing(id).await?;
-        let history = self.history(&task).await?;
-        if task.status.is_terminal() {
-            return Ok(Tracked { task, history });
-        }
-        // If it ended in between, its log went while we read: what was sealed is the whole of it.
-        let now = self.existing(id).await?;
-        let history = if now.status.is_terminal() {
-            self.history(&now).await?
-        } else {
-            history
-        };
-        Ok(Tracked { task: now, history })
+        self.with_history(self.existing(id).await?).await
     }
 
-    /// Every entry of a task: sealed rows, then the live log.
-    pub(super) async fn history(&self, task: &Task) -> Result<Vec<Entry>> {
-        let mut history: Vec<Entry> = Vec::new();
-        let newest = |history: &[Entry]| history.last().map_or(0, |entry| entry.seq_id);
+    /// Adds the history to a task that was just read.
+    pub(super) async fn with_history(&self, task: Task) -> Result<Tracked> {
+        let mut history = self.sealed(&task.id).await?;
+        // Before its first attempt a task has no log.
+        if task.status.is_terminal()
+            || task.attempt == 0
+            || self.add_live(&task.id, &mut history).await?
+        {
+            return Ok(Tracked { task, history });
+        }
+        // Its log was not there, or went while we read: it has no entries, or it ended in between,
+        // and then all that was in the log is sealed.
+        let task = self.existing(&task.id).await?;
+        if task.status.is_terminal() {
+            history = self.sealed(&task.id).await?;
+        }
+        Ok(Tracked { task, history })
+    }
+
+    /// Every sealed entry.
+    async fn sealed(&self, id: &TaskId) -> Result<Vec<Entry>> {
+        let mut history = Vec::new();
         loop {
-            let sealed = self.storage.sealed(&task.id, newest(&history)).await?;
-            if sealed.is_empty() {
-                break;
+            let page = self.storage.sealed(id, newest(&history)).await?;
+            if page.is_empty() {
+                return Ok(history);
             }
-            history.extend(sealed);
+            history.extend(page);
         }
-        while !task.status.is_terminal() {
-            let page = self.live.read(&task.id, newest(&history), PAGE).await?;
-            if page.entries.is_empty() {
-                break;
-            }
-            let done = page
-                .entries
-                .last()
-                .is_some_and(|last| last.seq_id >= page.last_seq_id);
+    }
+
+    /// Adds the entries of the live log; says whether its newest is among them.
+    async fn add_live(&self, id: &TaskId, history: &mut Vec<Entry>) -> Result<bool> {
+        loop {
+            let page = self.live.read(id, newest(history), PAGE).await?;
+            let is_last = page.last_seq_id > 0
+                && page
+                    .entries
+                    .last()
+                    .map_or(newest(history), |last| last.seq_id)
+                    >= page.last_seq_id;
+            let is_empty = page.entries.is_empty();
             history.extend(page.entries);
-            if done {
-                break;
+            if is_last || is_empty {
+                return Ok(is_last);
             }
         }
-        Ok(history)
     }
 
     /// A page of tasks, newest first, each with its newest entry.
@@ -100,4 +109,8 @@ impl Tracker {
             .collect();
         Ok(Listing { items, next })
     }
+}
+
+fn newest(history: &[Entry]) -> u64 {
+    history.last().map_or(0, |entry| entry.seq_id)
 }

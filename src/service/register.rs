@@ -1,5 +1,6 @@
 //! Register a task; retry an ended one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Result, Tracker, count};
@@ -47,7 +48,7 @@ impl Tracker {
                 .await?
                 .ok_or(Error::TaskExists(new.id))?;
             count("registered");
-            tracker.wake(&task).await;
+            tracker.wake(&task);
             Ok(task)
         })
         .await
@@ -76,21 +77,22 @@ impl Tracker {
                     Error::refused(&id, refused)
                 })?;
             count(rule.event);
-            tracker.wake(&child).await;
+            tracker.wake(&child);
             Ok(child)
         })
         .await
     }
 
-    /// Tells one waiting worker on every node that `task` waits. It is a hint: waiting workers look for
-    /// themselves every few seconds as well, so a lost one delays and loses nothing.
-    pub(super) async fn wake(&self, task: &Task) {
-        if let Err(error) = self.live.wake(&task.task_type).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "waiting workers were not woken"
-            );
-        }
+    /// Tells one waiting worker on every node that `task` waits, and waits for nobody. It is a hint: waiting
+    /// workers look for themselves every few seconds as well, so a lost one delays and loses nothing.
+    pub(super) fn wake(&self, task: &Task) {
+        let (live, task_type) = (Arc::clone(&self.live), task.task_type.clone());
+        self.detached.spawn(async move {
+            if let Err(error) = live.wake(&task_type).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "waiting workers were not woken");
+            }
+        });
     }
 
     /// The task, or that there is none.

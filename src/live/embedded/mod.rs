@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, PAGE_BYTES, Page, Verified,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
+    Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
@@ -29,14 +30,22 @@ const READERS: u32 = 4;
 pub struct EmbeddedLive {
     database: Database,
     hub: Arc<Hub>,
-    logs: Arc<Mutex<HashMap<TaskId, Arc<AsyncMutex<Log>>>>>,
+    logs: Arc<Mutex<Logs>>,
+}
+
+/// The logs that somebody has asked for.
+#[derive(Debug, Default)]
+struct Logs {
+    by_task: HashMap<TaskId, Arc<AsyncMutex<Log>>>,
+    /// How many there were when those with a fallen fence were last thrown out.
+    kept: usize,
 }
 
 /// What is known of one task's log without reading the file.
 #[derive(Debug, Default)]
 struct Log {
     fence: Option<Fence>,
-    /// When a closed fence falls.
+    /// When a fence falls that is not open.
     fence_expires_at: Option<Timestamp>,
     /// The number of the newest entry; `None` where the file was not asked yet.
     last_seq_id: Option<u64>,
@@ -66,16 +75,23 @@ impl EmbeddedLive {
         })
     }
 
-    fn log(&self, task: &TaskId) -> Arc<AsyncMutex<Log>> {
-        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(logs.entry(task.clone()).or_default())
+    fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
+        let mut logs = self.lock();
+        // A client may ask for tasks that are not there: what that leaves is thrown out as the map doubles.
+        if logs.by_task.len() > 2 * logs.kept + 1000 {
+            logs.by_task
+                .retain(|_, log| !log.try_lock().is_ok_and(|log| log.has_fallen(now)));
+            logs.kept = logs.by_task.len();
+        }
+        Arc::clone(logs.by_task.entry(task.clone()).or_default())
     }
 
     fn forget(&self, task: &TaskId) {
-        self.logs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(task);
+        self.lock().by_task.remove(task);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Logs> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn newest(&self, task: &TaskId) -> Result<u64, Error> {
@@ -136,7 +152,7 @@ impl EmbeddedLive {
         now: Timestamp,
         verified: Option<Verified>,
     ) -> Result<Appended, Error> {
-        let log = self.log(&task);
+        let log = self.log(&task, now);
         let mut log = log.lock().await;
         if let Err(fence) = log.admit(worker.as_ref(), now, verified.as_ref()) {
             return Ok(Appended::Unverified(fence));
@@ -158,19 +174,20 @@ impl Log {
         now: Timestamp,
         verified: Option<&Verified>,
     ) -> Result<(), Fence> {
-        if self.fence_expires_at.is_some_and(|at| at <= now) {
+        if self.has_fallen(now) {
             self.fence = None;
-            self.fence_expires_at = None;
         }
-        let fence = self.fence.get_or_insert_with(Fence::opening).clone();
+        let fence = match &self.fence {
+            Some(fence) => fence.clone(),
+            None => self.stand(Fence::opening(), Some(now.plus(OPENING_FOR))),
+        };
         if let Some(verified) = verified {
             let open = Fence::Open {
                 attempt: verified.attempt,
                 worker: verified.worker.clone(),
             };
             if fence == verified.fence || fence == open {
-                self.fence = Some(open);
-                self.fence_expires_at = None;
+                self.stand(open, None);
                 return Ok(());
             }
         }
@@ -182,8 +199,16 @@ impl Log {
     }
 
     fn close(&mut self, attempt: u32, now: Timestamp) {
-        self.fence = Some(Fence::Closed { attempt });
-        self.fence_expires_at = Some(now.plus(CLOSED_FOR));
+        self.stand(Fence::Closed { attempt }, Some(now.plus(CLOSED_FOR)));
+    }
+
+    fn stand(&mut self, fence: Fence, until: Option<Timestamp>) -> Fence {
+        self.fence_expires_at = until;
+        self.fence.insert(fence).clone()
+    }
+
+    fn has_fallen(&self, now: Timestamp) -> bool {
+        self.fence_expires_at.is_some_and(|at| at <= now)
     }
 }
 
@@ -260,7 +285,7 @@ impl Live for EmbeddedLive {
     }
 
     async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
-        let log = self.log(task);
+        let log = self.log(task, now);
         let mut log = log.lock().await;
         if log
             .fence
@@ -281,7 +306,7 @@ impl Live for EmbeddedLive {
         end: &StatusChange,
         now: Timestamp,
     ) -> Result<Ended, Error> {
-        let log = self.log(task);
+        let log = self.log(task, now);
         let mut log = log.lock().await;
         if self.newest(task).await? > end.last_seq_id {
             log.close(attempt, now);
