@@ -1,6 +1,6 @@
 //! What happens without a request: one loop, many small duties.
 //!
-//! A duty is a row of [`duties`]: a name, a pace, and one round of the service. The loop owns the rest: jitter, so
+//! A duty is a row of `duties`: a name, a pace, and one round of the service. The loop owns the rest: jitter, so
 //! that nodes do not march in step; a time limit; panics; cancellation; span and figures. Every node
 //! does every duty; the rounds share the work among themselves.
 

@@ -1,7 +1,6 @@
 //! Sealed history: what was live, as rows of many entries.
 
-use super::tasks::unreadable;
-use super::{Error, Storage};
+use super::{Error, Storage, unreadable};
 use crate::database::Statement;
 use crate::domain::{Entry, TaskId, progress};
 

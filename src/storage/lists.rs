@@ -1,7 +1,7 @@
 //! Keyset pages of tasks, newest first, and counts.
 
-use super::tasks::{TaskRow, columns, unreadable};
-use super::{Error, Storage};
+use super::tasks::{TaskRow, columns};
+use super::{Error, Storage, unreadable};
 use crate::database::{Statement, Value};
 use crate::domain::{Entry, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
 

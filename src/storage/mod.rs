@@ -46,3 +46,8 @@ impl Storage {
         self.database.close().await;
     }
 }
+
+/// A row this service cannot have written, named.
+fn unreadable(what: &str) -> Error {
+    Error::Failed(sqlx::Error::Decode(format!("unreadable: {what}").into()))
+}

@@ -1,8 +1,7 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
 use super::lists::list_statement;
-use super::tasks::unreadable;
-use super::{Cursor, Error, Filter, Selection, Storage};
+use super::{Cursor, Error, Filter, Selection, Storage, unreadable};
 use crate::database::{Kind, Statement};
 use crate::domain::{Status, TaskId, TaskType, Timestamp, WorkerId};
 

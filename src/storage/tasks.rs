@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Storage, dialect, entries};
+use super::{Error, Storage, dialect, entries, unreadable};
 use crate::database::{Kind, Statement, Transaction};
 use crate::domain::{
     Entry, JsonObject, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
@@ -74,11 +74,6 @@ impl TryFrom<TaskRow> for Task {
             id: id.parse().map_err(|_| wrong("id"))?,
         })
     }
-}
-
-/// A row this service cannot have written, named.
-pub(super) fn unreadable(what: &str) -> Error {
-    Error::Failed(sqlx::Error::Decode(format!("unreadable: {what}").into()))
 }
 
 /// Which tasks a change is about.

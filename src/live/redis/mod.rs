@@ -2,7 +2,7 @@
 //!
 //! Commands of the hot path share one multiplexed connection, on which they pipeline by themselves;
 //! pages of a log come over a small pool, for a large reply would make everybody behind it wait. A
-//! third connection carries all subscriptions of this node (see [`subscriber`]). The server should run
+//! third connection carries all subscriptions of this node (see `subscriber`). The server should run
 //! with `maxmemory-policy noeviction`: an evicted log is a lost log.
 
 pub mod keys;

@@ -35,11 +35,10 @@ impl Event {
     }
 }
 
-/// An open stream.
-#[derive(Debug)]
-pub struct Events {
-    response: reqwest::Response,
-    buffer: String,
+/// What a browser makes of the bytes of a stream, however they are cut.
+#[derive(Debug, Default)]
+pub struct Frames {
+    buffer: Vec<u8>,
     ready: VecDeque<Event>,
     /// The comment lines so far.
     pub comments: Vec<String>,
@@ -47,18 +46,67 @@ pub struct Events {
     pub retry: Option<u64>,
 }
 
+/// An open stream.
+#[derive(Debug)]
+pub struct Events {
+    response: reqwest::Response,
+    /// What came of it so far.
+    pub frames: Frames,
+}
+
+impl Frames {
+    /// Takes the next bytes. A border may stand anywhere, inside a character too.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+        let mut begin = 0;
+        while let Some(length) = self.buffer[begin..].windows(2).position(|pair| pair == b"\n\n") {
+            let frame = self.buffer[begin..begin + length].to_vec();
+            self.frame(&String::from_utf8(frame).expect("UTF-8"));
+            begin += length + 2;
+        }
+        self.buffer.drain(..begin);
+    }
+
+    /// The next whole event that came.
+    pub fn pop(&mut self) -> Option<Event> {
+        self.ready.pop_front()
+    }
+
+    /// Checks that nothing is left of a frame that was begun.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let rest = String::from_utf8_lossy(&self.buffer);
+        assert!(rest.is_empty(), "cut off in the middle: {rest:?}");
+    }
+
+    fn frame(&mut self, frame: &str) {
+        let (mut id, mut event, mut data) = (None, None, Vec::new());
+        for line in frame.lines() {
+            let (field, value) = line.split_once(':').expect("a field or a comment");
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "" => self.comments.push(value.to_owned()),
+                "id" => id = Some(value.to_owned()),
+                "event" => event = Some(value.to_owned()),
+                "data" => data.push(value),
+                "retry" => self.retry = Some(value.parse().expect("milliseconds")),
+                field => panic!("unknown field {field:?}"),
+            }
+        }
+        // A frame without data is none, as browsers have it.
+        if !data.is_empty() {
+            let data = serde_json::from_str(&data.join("\n")).expect("JSON data");
+            self.ready.push_back(Event { id, event: event.expect("a kind"), data });
+        }
+    }
+}
+
 impl Events {
     /// Sends the request; the answer's head must come, its body may take for ever.
     pub async fn open(request: reqwest::RequestBuilder) -> Self {
         let response = tokio::time::timeout(PATIENCE, request.send()).await;
         let response = response.expect("an answer in time").expect("an answer");
-        Self {
-            response,
-            buffer: String::new(),
-            ready: VecDeque::new(),
-            comments: Vec::new(),
-            retry: None,
-        }
+        Self { response, frames: Frames::default() }
     }
 
     /// The status of the answer.
@@ -73,18 +121,20 @@ impl Events {
 
     /// The next event; `None` where the server closed the stream.
     pub async fn next(&mut self) -> Option<Event> {
-        while self.ready.is_empty() {
+        loop {
+            if let Some(event) = self.frames.pop() {
+                return Some(event);
+            }
             if !self.read().await {
-                assert!(self.buffer.is_empty(), "cut off in the middle: {:?}", self.buffer);
+                self.frames.assert_whole();
                 return None;
             }
         }
-        self.ready.pop_front()
     }
 
     /// Waits for the first bytes, which come at once: from then on the server watches for us.
     pub async fn opened(&mut self) {
-        while self.retry.is_none() {
+        while self.frames.retry.is_none() {
             assert!(self.read().await, "closed before it was open");
         }
     }
@@ -107,34 +157,18 @@ impl Events {
         events
     }
 
-    async fn read(&mut self) -> bool {
+    /// Everything to the end of the stream, as it came.
+    pub async fn text(self) -> String {
+        assert!(self.frames.buffer.is_empty() && self.frames.retry.is_none(), "read already");
+        tokio::time::timeout(PATIENCE, self.response.text()).await.expect("an end in time").expect("text")
+    }
+
+    /// Reads some more; `false` where the server closed the stream.
+    pub async fn read(&mut self) -> bool {
         let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
         let chunk = chunk.unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"));
         let Some(chunk) = chunk.expect("an unbroken stream") else { return false };
-        self.buffer.push_str(std::str::from_utf8(&chunk).expect("UTF-8 at chunk borders"));
-        while let Some(end) = self.buffer.find("\n\n") {
-            let frame: String = self.buffer.drain(..end + 2).collect();
-            self.frame(frame.trim_end_matches('\n'));
-        }
+        self.frames.push(&chunk);
         true
-    }
-
-    fn frame(&mut self, frame: &str) {
-        let (mut id, mut event, mut data) = (None, None, String::new());
-        for line in frame.lines() {
-            match line.split_once(':').expect("a field or a comment") {
-                ("", comment) => self.comments.push(comment.trim().to_owned()),
-                ("id", value) => id = Some(value.trim_start().to_owned()),
-                ("event", value) => event = Some(value.trim_start().to_owned()),
-                ("data", value) => data.push_str(value.trim_start()),
-                ("retry", value) => self.retry = value.trim_start().parse().ok(),
-                (field, _) => panic!("unknown field {field:?}"),
-            }
-        }
-        // A frame without data is none, as browsers have it.
-        if !data.is_empty() {
-            let data = serde_json::from_str(&data).expect("JSON data");
-            self.ready.push_back(Event { id, event: event.expect("a kind"), data });
-        }
     }
 }

@@ -14,8 +14,10 @@ use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::config::{Config, Mode as ConfigMode};
 use task_tracker::domain::TaskId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-pub use events::{Event, Events};
+pub use events::{Event, Events, Frames};
 
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -212,6 +214,16 @@ impl Server {
         self.root(&format!("/api/v1{path}"))
     }
 
+    /// The URL of a path below the API's base, at this node.
+    pub fn api_at(&self, node: usize, path: &str) -> String {
+        self.root_at(node, &format!("/api/v1{path}"))
+    }
+
+    /// The node that is not the first, where there is one.
+    pub fn last_node(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
     /// Sends a request and reads the answer.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
         let response = request.send().await.expect("an answer");
@@ -230,6 +242,21 @@ impl Server {
         self.send(self.client.post(self.api(path)).json(&body)).await
     }
 
+    /// GET below the API's base, at this node.
+    pub async fn get_at(&self, node: usize, path: &str) -> Reply {
+        self.send(self.client.get(self.api_at(node, path))).await
+    }
+
+    /// POST of a JSON body below the API's base, at this node.
+    pub async fn post_at(&self, node: usize, path: &str, body: Value) -> Reply {
+        self.send(self.client.post(self.api_at(node, path)).json(&body)).await
+    }
+
+    /// POST without a body and without a content type.
+    pub async fn post_nothing(&self, path: &str) -> Reply {
+        self.send(self.client.post(self.api(path))).await
+    }
+
     /// POST of any bytes with a content type.
     pub async fn post_raw(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Reply {
         let request = self.client.post(self.api(path)).header("content-type", content_type).body(body);
@@ -240,6 +267,33 @@ impl Server {
     pub async fn track(&self, id: &str, query: &str) -> Events {
         let url = self.api(&format!("/tasks/{id}/track{query}"));
         Events::open(reqwest::Client::new().get(url)).await
+    }
+
+    /// Opens the stream of a task at this node.
+    pub async fn track_at(&self, node: usize, id: &str, query: &str) -> Events {
+        let url = self.api_at(node, &format!("/tasks/{id}/track{query}"));
+        Events::open(reqwest::Client::new().get(url)).await
+    }
+
+    /// Opens the stream of a task with headers.
+    pub async fn track_with(&self, id: &str, query: &str, headers: &[(&str, &str)]) -> Events {
+        let url = self.api(&format!("/tasks/{id}/track{query}"));
+        let request = reqwest::Client::new().get(url);
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Events::open(request).await
+    }
+
+    /// Sends bytes as they are to this node and reads everything until it closes.
+    pub async fn raw_at(&self, node: usize, request: &[u8]) -> String {
+        let talk = async {
+            let mut stream = TcpStream::connect(self.nodes[node].address()).await.expect("a connection");
+            stream.write_all(request).await.expect("a server that reads");
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.expect("an answer");
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        tokio::time::timeout(PATIENCE, talk).await.expect("an answer in time")
     }
 
     /// Registers a task of `task_type` and gives its id.
