@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, map_response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,7 @@ pub fn router(api: Api) -> Router {
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(map_response(problem::mend))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(cors)
         .layer(from_fn(observe::observe))

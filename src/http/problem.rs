@@ -266,6 +266,15 @@ pub(super) async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
     )
 }
 
+/// Answers in place of a library's bare 404, as the docs page has for a file it does not know.
+pub(super) async fn mend(response: Response) -> Response {
+    let is_bare = !response.headers().contains_key(header::CONTENT_TYPE);
+    if response.status() == StatusCode::NOT_FOUND && is_bare {
+        return Problem::new(Code::RouteNotFound, "there is nothing here").into_response();
+    }
+    response
+}
+
 /// Answers a method that a route does not know.
 pub(super) async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
     Problem::new(

@@ -61,6 +61,14 @@ pub enum Interest {
     Unwatch(TaskId),
 }
 
+/// A topic that the broker's connection must serve when it is made anew.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its task.
+    pub task: TaskId,
+    ready: watch::Sender<bool>,
+}
+
 #[derive(Debug)]
 struct Topic {
     sender: broadcast::Sender<Signal>,
@@ -200,18 +208,26 @@ impl Hub {
     }
 
     /// Empties `requests` and says what must be watched now, as one view: no request is lost between.
-    pub fn wanted(&self, requests: &mut mpsc::UnboundedReceiver<Interest>) -> Vec<TaskId> {
+    pub fn wanted(&self, requests: &mut mpsc::UnboundedReceiver<Interest>) -> Vec<Wanted> {
         let topics = self.lock();
         while requests.try_recv().is_ok() {}
-        topics.keys().cloned().collect()
+        let wanted = |(task, topic): (&TaskId, &Topic)| Wanted {
+            task: task.clone(),
+            ready: topic.ready.clone(),
+        };
+        topics.iter().map(wanted).collect()
     }
 
     /// The broker's connection is back and sends every topic of `watched`: their readers catch up.
-    pub fn broker_back(&self, watched: &[TaskId]) {
+    pub fn broker_back(&self, watched: &[Wanted]) {
         let topics = self.lock();
-        for topic in watched.iter().filter_map(|task| topics.get(task)) {
-            topic.ready.send_replace(true);
-            let _ = topic.sender.send(Signal::Resync);
+        for Wanted { task, ready } in watched {
+            // A topic that was left and joined again meanwhile waits for its own confirmation.
+            let same = |topic: &&Topic| topic.ready.same_channel(ready);
+            if let Some(topic) = topics.get(task).filter(same) {
+                ready.send_replace(true);
+                let _ = topic.sender.send(Signal::Resync);
+            }
         }
         self.waiters.wake_all();
     }

@@ -45,10 +45,17 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
     match database {
         Database::Postgres(pool) => {
             // A node that is older than the schema goes on: migrations only add.
+            let mut connection = pool.acquire().await.map_err(MigrateError::Execute)?;
+            // The limits of requests are not those of a migration, nor of waiting for another node's.
+            sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
+                .execute(&mut *connection)
+                .await
+                .map_err(MigrateError::Execute)?;
             migrator(|(_, _, postgres, _)| postgres)
                 .set_ignore_missing(true)
-                .run(pool)
+                .run(&mut *connection)
                 .await?;
+            connection.close().await.map_err(MigrateError::Execute)?;
         }
         Database::Sqlite { writer, .. } => {
             migrator(|(_, _, _, sqlite)| sqlite)

@@ -2,8 +2,12 @@
 //!
 //! | module | tests |
 //! | --- | --- |
+//! | `contract` | what every store must do, asked of each |
 //! | `harness` | how a server is started, called and watched |
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
 
+#![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
+
+mod contract;
 mod harness;

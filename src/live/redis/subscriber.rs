@@ -62,7 +62,7 @@ async fn serve(
     let wanted = hub.wanted(interests);
     within(RESPONSE_TIMEOUT, sink.subscribe(keys.wake())).await?;
     for batch in wanted.chunks(BATCH) {
-        let channels: Vec<String> = batch.iter().map(|task| keys.live(task)).collect();
+        let channels: Vec<String> = batch.iter().map(|wanted| keys.live(&wanted.task)).collect();
         within(RESPONSE_TIMEOUT, sink.subscribe(channels)).await?;
     }
     hub.broker_back(&wanted);
