@@ -2,12 +2,14 @@
 -- The same tables stand in migrations/sqlite/0001_core.sql; a test compares their columns.
 
 -- One slim row a task. What clients own is text: `jsonb` would rewrite its numbers and key order,
--- and nothing here looks inside. Statuses are text with a CHECK, so that both databases say the same.
+-- and nothing here looks inside. Statuses are text with a CHECK, so that both databases say the same;
+-- words that the lifecycle does not use yet are in it already, for SQLite can never change a CHECK.
 CREATE TABLE tracker_tasks (
     id               text COLLATE "C" PRIMARY KEY,
     task_type        text COLLATE "C" NOT NULL,
     status           text COLLATE "C" NOT NULL
-        CHECK (status IN ('pending', 'in_progress', 'completed', 'failed', 'timeout')),
+        CHECK (status IN ('scheduled', 'blocked', 'pending', 'in_progress', 'retrying',
+                          'completed', 'failed', 'timeout', 'cancelled')),
     metadata         text,
     params           text,
     result           text,
@@ -27,7 +29,7 @@ CREATE TABLE tracker_tasks (
     timeout_at       timestamptz NOT NULL,
     -- A task has ended exactly if it says when.
     CONSTRAINT ended_has_a_time CHECK (
-        (completed_at IS NOT NULL) = (status IN ('completed', 'failed', 'timeout'))),
+        (completed_at IS NOT NULL) = (status IN ('completed', 'failed', 'timeout', 'cancelled'))),
     CONSTRAINT pending_has_no_worker CHECK (
         status <> 'pending' OR (worker_id IS NULL AND started_at IS NULL)),
     CONSTRAINT running_has_begun CHECK (status <> 'in_progress' OR started_at IS NOT NULL)

@@ -6,7 +6,8 @@ CREATE TABLE tracker_tasks (
     id               TEXT NOT NULL PRIMARY KEY,
     task_type        TEXT NOT NULL,
     status           TEXT NOT NULL
-        CHECK (status IN ('pending', 'in_progress', 'completed', 'failed', 'timeout')),
+        CHECK (status IN ('scheduled', 'blocked', 'pending', 'in_progress', 'retrying',
+                          'completed', 'failed', 'timeout', 'cancelled')),
     metadata         TEXT,
     params           TEXT,
     result           TEXT,
@@ -23,7 +24,7 @@ CREATE TABLE tracker_tasks (
     completed_at     INTEGER,
     timeout_at       INTEGER NOT NULL,
     CONSTRAINT ended_has_a_time CHECK (
-        (completed_at IS NOT NULL) = (status IN ('completed', 'failed', 'timeout'))),
+        (completed_at IS NOT NULL) = (status IN ('completed', 'failed', 'timeout', 'cancelled'))),
     CONSTRAINT pending_has_no_worker CHECK (
         status <> 'pending' OR (worker_id IS NULL AND started_at IS NULL)),
     CONSTRAINT running_has_begun CHECK (status <> 'in_progress' OR started_at IS NOT NULL)

@@ -227,7 +227,11 @@ impl From<service::Error> for Problem {
         match error {
             E::TaskNotFound(_) => Self::new(Code::TaskNotFound, error.to_string()),
             E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
-            E::Refused { task, refused } => Self::from_refused(&format!("task {task}"), refused),
+            E::Refused { task, refused } => {
+                // Information: a caller is late or lost a race, which an operator may want to follow.
+                tracing::info!(task.id = %task, %refused, "refused");
+                Self::from_refused(&format!("task {task}"), refused)
+            }
             // Logged here, at the boundary, once; the client is told nothing of the inside.
             E::Unavailable(source) => {
                 tracing::warn!(error = chain(&*source), "unavailable");

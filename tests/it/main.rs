@@ -3,6 +3,7 @@
 //! | module | tests |
 //! | --- | --- |
 //! | `contract` | what every store must do, asked of each |
+//! | `crash` | nodes that die, and a broker that forgets |
 //! | `harness` | how a server is started, called and watched |
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
@@ -10,4 +11,5 @@
 #![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
 
 mod contract;
+mod crash;
 mod harness;
