@@ -101,16 +101,7 @@ impl App {
         let duties = TaskTracker::new();
         background::start(&tracker, config.sweep_every, &closing, &duties);
         let grace = config.shutdown_grace;
-        Ok(Self {
-            address,
-            tracker,
-            closing,
-            duties,
-            server,
-            upkeep,
-            grace,
-            _lock: stores.lock,
-        })
+        Ok(Self { address, tracker, closing, duties, server, upkeep, grace, _lock: stores.lock })
     }
 
     /// Where it listens.
@@ -165,29 +156,15 @@ impl Stores {
                     .with_context(|| {
                         format!("cannot open the live log in {}", data_dir.display())
                     })?;
-                Ok(Self {
-                    database,
-                    live: Arc::new(live),
-                    hub,
-                    lock: Some(lock),
-                })
+                Ok(Self { database, live: Arc::new(live), hub, lock: Some(lock) })
             }
-            Mode::Node {
-                database_url,
-                redis_url,
-                database_connections,
-            } => {
+            Mode::Node { database_url, redis_url, database_connections } => {
                 let database = Database::postgres(database_url, *database_connections)
                     .context("DATABASE_URL cannot be used")?;
                 let (hub, interests) = Hub::remote();
                 let live = RedisLive::connect(redis_url, &config.namespace, &hub, interests)
                     .context("REDIS_URL cannot be used")?;
-                Ok(Self {
-                    database,
-                    live: Arc::new(live),
-                    hub,
-                    lock: None,
-                })
+                Ok(Self { database, live: Arc::new(live), hub, lock: None })
             }
         }
     }

@@ -1,9 +1,6 @@
 //! The command line: flags and environment, checked as a whole into a [`Config`].
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the comments of arguments are the text of --help"
-)]
+#![expect(clippy::doc_markdown, reason = "the comments of arguments are the text of --help")]
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -43,12 +40,7 @@ pub enum Command {
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// Folder of the embedded mode's files
-    #[arg(
-        long,
-        env = "TASK_TRACKER_DATA_DIR",
-        default_value = "./data",
-        value_name = "DIR"
-    )]
+    #[arg(long, env = "TASK_TRACKER_DATA_DIR", default_value = "./data", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Postgres 14 or later, as postgres://user:password@host/database; needs REDIS_URL beside it
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -61,12 +53,7 @@ pub struct DataArgs {
           value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
     /// What every Redis key begins with
-    #[arg(
-        long,
-        env = "TASK_TRACKER_NAMESPACE",
-        default_value = "tracker",
-        value_name = "NAME"
-    )]
+    #[arg(long, env = "TASK_TRACKER_NAMESPACE", default_value = "tracker", value_name = "NAME")]
     pub namespace: String,
     /// Seconds to wait at the start for a database that is still starting
     #[arg(
@@ -82,20 +69,10 @@ pub struct DataArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Address to listen on; loopback unless told otherwise, for there is no password
-    #[arg(
-        long,
-        env = "TASK_TRACKER_HOST",
-        default_value = "127.0.0.1",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, env = "TASK_TRACKER_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: IpAddr,
     /// Port to listen on; 0 chooses a free one
-    #[arg(
-        long,
-        env = "TASK_TRACKER_PORT",
-        default_value_t = 3002,
-        value_name = "PORT"
-    )]
+    #[arg(long, env = "TASK_TRACKER_PORT", default_value_t = 3002, value_name = "PORT")]
     pub port: u16,
     /// Threads of the server; as many as there are cores unless told otherwise
     #[arg(long, env = "TASK_TRACKER_THREADS", value_name = "N",
@@ -134,20 +111,10 @@ pub struct LimitArgs {
     #[arg(long, env = "TASK_TRACKER_MAX_ENTRY_BYTES", default_value_t = ENTRY_BYTES, value_name = "BYTES")]
     pub max_entry_bytes: usize,
     /// Seconds between two looks for overdue tasks
-    #[arg(
-        long,
-        env = "TASK_TRACKER_SWEEP_SECONDS",
-        default_value_t = 2.0,
-        value_name = "SECONDS"
-    )]
+    #[arg(long, env = "TASK_TRACKER_SWEEP_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
     pub sweep_seconds: f64,
     /// Origins whose pages may read and write, separated by commas; none: every page may read
-    #[arg(
-        long,
-        env = "TASK_TRACKER_CORS_ORIGINS",
-        value_delimiter = ',',
-        value_name = "ORIGIN"
-    )]
+    #[arg(long, env = "TASK_TRACKER_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
 }
 
@@ -175,12 +142,7 @@ pub struct LogArgs {
     )]
     pub log: String,
     /// How it is written
-    #[arg(
-        long,
-        env = "TASK_TRACKER_LOG_FORMAT",
-        default_value = "auto",
-        value_name = "FORMAT"
-    )]
+    #[arg(long, env = "TASK_TRACKER_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }
 
@@ -212,16 +174,9 @@ impl DataArgs {
         // An empty variable is an unset one, as compose files write it.
         let given = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
         match (given(&self.database_url), given(&self.redis_url)) {
-            (None, None) => Some(Mode::Embedded {
-                data_dir: self.data_dir.clone(),
-            }),
+            (None, None) => Some(Mode::Embedded { data_dir: self.data_dir.clone() }),
             (Some(database_url), Some(redis_url)) => {
-                check_url(
-                    "DATABASE_URL",
-                    &database_url,
-                    &["postgres", "postgresql"],
-                    wrong,
-                );
+                check_url("DATABASE_URL", &database_url, &["postgres", "postgresql"], wrong);
                 check_url(
                     "REDIS_URL",
                     &redis_url,
@@ -229,11 +184,7 @@ impl DataArgs {
                     wrong,
                 );
                 let database_connections = self.database_connections;
-                Some(Mode::Node {
-                    database_url,
-                    redis_url,
-                    database_connections,
-                })
+                Some(Mode::Node { database_url, redis_url, database_connections })
             }
             (Some(_), None) => {
                 wrong.push("DATABASE_URL is set and REDIS_URL is not: set both for a node, or neither for the embedded mode".into());
@@ -268,11 +219,7 @@ impl ServeArgs {
             wrong.push("TASK_TRACKER_SWEEP_SECONDS must be between 0.05 and 3600".into());
         }
         let mut cors_origins = Vec::new();
-        for origin in limits
-            .cors_origins
-            .iter()
-            .filter(|origin| !origin.is_empty())
-        {
+        for origin in limits.cors_origins.iter().filter(|origin| !origin.is_empty()) {
             match origin.parse() {
                 Ok(value) if origin.contains("://") && !origin.ends_with('/') => cors_origins.push(value),
                 _ => wrong.push(format!("TASK_TRACKER_CORS_ORIGINS: {origin:?} is no origin; write https://app.example.org")),
@@ -302,10 +249,7 @@ impl ServeArgs {
 fn check_url(variable: &str, url: &str, schemes: &[&str], wrong: &mut Vec<String>) {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     if !scheme.is_some_and(|scheme| schemes.contains(&scheme)) {
-        wrong.push(format!(
-            "{variable} must begin with {}://",
-            schemes.join(":// or ")
-        ));
+        wrong.push(format!("{variable} must begin with {}://", schemes.join(":// or ")));
     }
 }
 
@@ -316,9 +260,7 @@ mod tests {
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, Unusable> {
-        Cli::parse_from([&["task-tracker"], arguments].concat())
-            .serve
-            .config()
+        Cli::parse_from([&["task-tracker"], arguments].concat()).serve.config()
     }
 
     #[test]
@@ -328,12 +270,7 @@ mod tests {
 
     #[test]
     fn neither_url_is_embedded_both_are_a_node_and_one_is_refused() {
-        let both = [
-            "--database-url",
-            "postgres://h/d",
-            "--redis-url",
-            "redis://h",
-        ];
+        let both = ["--database-url", "postgres://h/d", "--redis-url", "redis://h"];
         assert!(matches!(config(&[]).unwrap().mode, Mode::Embedded { .. }));
         assert!(matches!(config(&both).unwrap().mode, Mode::Node { .. }));
         for one in [&both[..2], &both[2..]] {
@@ -360,14 +297,7 @@ mod tests {
         ])
         .unwrap_err()
         .to_string();
-        for word in [
-            "DATABASE_URL",
-            "REDIS_URL",
-            "NAMESPACE",
-            "MAX_ENTRY",
-            "SWEEP",
-            "CORS",
-        ] {
+        for word in ["DATABASE_URL", "REDIS_URL", "NAMESPACE", "MAX_ENTRY", "SWEEP", "CORS"] {
             assert!(said.contains(word), "{word} in {said}");
         }
         assert!(!said.contains("secret"), "{said}");

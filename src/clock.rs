@@ -19,10 +19,7 @@ impl Clock {
     }
 
     /// The present instant, to the microsecond.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that the others must ask"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that the others must ask")]
     pub fn now(&self) -> Timestamp {
         let system = jiff::Timestamp::now().as_microsecond();
         let micros = system.saturating_add(self.offset_micros.load(Ordering::Relaxed));

@@ -63,10 +63,7 @@ impl Config {
             port: 0,
             mode,
             namespace: "tracker".to_owned(),
-            limits: Limits {
-                body_bytes: BODY_BYTES,
-                entry_bytes: ENTRY_BYTES,
-            },
+            limits: Limits { body_bytes: BODY_BYTES, entry_bytes: ENTRY_BYTES },
             sweep_every: Duration::from_secs(2),
             shutdown_grace: Duration::from_secs(10),
             patience: Duration::from_secs(30),

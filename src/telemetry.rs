@@ -12,9 +12,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use crate::cli::{LogArgs, LogFormat};
 
 /// Upper bounds of the histograms, in seconds: from what a memory access over loopback takes to what a client gives up on.
-const SECONDS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The log filter cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +33,9 @@ pub fn log(args: &LogArgs) -> Result<(), BadFilter> {
         .with_span_events(FmtSpan::NONE)
         .with_writer(std::io::stderr);
     if for_people {
-        builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .compact()
-            .init();
+        builder.with_ansi(std::io::stderr().is_terminal()).compact().init();
     } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .init();
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
     }
     Ok(())
 }
@@ -85,15 +76,9 @@ pub async fn upkeep(figures: PrometheusHandle) {
 }
 
 fn describe() {
-    describe_counter!(
-        "tasks_registered_total",
-        "Tasks registered, retries not counted"
-    );
+    describe_counter!("tasks_registered_total", "Tasks registered, retries not counted");
     describe_counter!("tasks_retried_total", "Tasks made by a retry");
-    describe_counter!(
-        "tasks_claimed_total",
-        "Tasks given to a worker that claimed"
-    );
+    describe_counter!("tasks_claimed_total", "Tasks given to a worker that claimed");
     describe_counter!("tasks_started_total", "Tasks started by name");
     describe_counter!("tasks_released_total", "Tasks given back");
     describe_counter!("tasks_completed_total", "Tasks that ended well");
@@ -102,24 +87,12 @@ fn describe() {
     describe_counter!("entries_appended_total", "Progress entries acknowledged");
     describe_counter!("problems_total", "Errors answered, by code");
     describe_counter!("stream_events_total", "Events written to streams");
-    describe_counter!(
-        "stream_lags_total",
-        "Readers that fell behind and went back to the log"
-    );
+    describe_counter!("stream_lags_total", "Readers that fell behind and went back to the log");
     describe_counter!("streams_opened_total", "Streams opened");
-    describe_counter!(
-        "subscriptions_lost_total",
-        "Times the broker's subscriptions were lost"
-    );
-    describe_counter!(
-        "duty_runs_total",
-        "Runs of background duties, by duty and outcome"
-    );
+    describe_counter!("subscriptions_lost_total", "Times the broker's subscriptions were lost");
+    describe_counter!("duty_runs_total", "Runs of background duties, by duty and outcome");
     describe_gauge!("streams_open", "Streams open on this node");
-    describe_gauge!(
-        "tasks_pending",
-        "Tasks that wait, in all: the queue's depth"
-    );
+    describe_gauge!("tasks_pending", "Tasks that wait, in all: the queue's depth");
     describe_gauge!("tasks_in_progress", "Tasks that run, in all");
     describe_histogram!(
         "http_request_seconds",
@@ -131,9 +104,5 @@ fn describe() {
         Unit::Seconds,
         "From an entry's acknowledgement to its stream"
     );
-    describe_histogram!(
-        "duty_seconds",
-        Unit::Seconds,
-        "How long a background duty took"
-    );
+    describe_histogram!("duty_seconds", Unit::Seconds, "How long a background duty took");
 }

@@ -105,21 +105,11 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
 
     /// Postgres for node mode, as a user that may create databases
-    #[arg(
-        long,
-        env = "BENCH_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "BENCH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
 
     /// Redis for node mode
-    #[arg(
-        long,
-        env = "BENCH_REDIS_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "BENCH_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
 
     /// The postmaster, whose processes' CPU time is counted; found by itself when it runs on this
@@ -146,14 +136,8 @@ impl Options {
     /// the limit is the caller's to do (`ulimit -n`).
     pub(crate) fn fit(&mut self, open_files: u64) {
         const OTHERS: usize = 200;
-        let most = usize::try_from(open_files)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(OTHERS)
-            .max(10);
-        for (name, wanted) in [
-            ("--readers", &mut self.readers),
-            ("--streams", &mut self.streams),
-        ] {
+        let most = usize::try_from(open_files).unwrap_or(usize::MAX).saturating_sub(OTHERS).max(10);
+        for (name, wanted) in [("--readers", &mut self.readers), ("--streams", &mut self.streams)] {
             if *wanted > most {
                 eprintln!(
                     "{name} is lowered from {wanted} to {most}: \

@@ -58,14 +58,7 @@ impl Connection {
         socket.set_nodelay(true)?;
         let (sender, protocol) = http1::handshake(TokioIo::new(socket)).await?;
         let host = HeaderValue::try_from(address.to_string())?;
-        Ok(Self {
-            sender,
-            wire: Wire {
-                protocol,
-                closed: false,
-            },
-            host,
-        })
+        Ok(Self { sender, wire: Wire { protocol, closed: false }, host })
     }
 
     /// `count` connections, one after the other: a burst could overflow the listener's queue and
@@ -95,21 +88,13 @@ impl Connection {
         if status != StatusCode::OK {
             bail!("GET {path} answered {status}");
         }
-        Ok(EventStream {
-            wire: self.wire,
-            body: response.into_body(),
-            _sender: self.sender,
-        })
+        Ok(EventStream { wire: self.wire, body: response.into_body(), _sender: self.sender })
     }
 
     async fn exchange(&mut self, method: Method, path: &str, body: Bytes) -> Result<Reply> {
         let response = self.send(method, path, body).await?;
         let status = response.status();
-        let body = self
-            .wire
-            .alongside(response.into_body().collect())
-            .await??
-            .to_bytes();
+        let body = self.wire.alongside(response.into_body().collect()).await??.to_bytes();
         Ok(Reply { status, body })
     }
 
@@ -120,15 +105,11 @@ impl Connection {
         body: Bytes,
     ) -> Result<Response<Incoming>> {
         self.wire.alongside(self.sender.ready()).await??;
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(path)
-            .header(header::HOST, &self.host);
+        let mut request =
+            Request::builder().method(&method).uri(path).header(header::HOST, &self.host);
         if method == Method::POST {
-            request = request.header(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
+            request =
+                request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let request = request.body(Full::new(body))?;
         self.wire
@@ -183,14 +164,8 @@ impl Reply {
     /// The answer, if it has the only status the scenario allows.
     pub(crate) fn expect(self, status: StatusCode, what: &str) -> Result<Self> {
         if self.status != status {
-            let excerpt: String = String::from_utf8_lossy(&self.body)
-                .chars()
-                .take(300)
-                .collect();
-            bail!(
-                "{what} answered {} instead of {status}: {excerpt}",
-                self.status
-            );
+            let excerpt: String = String::from_utf8_lossy(&self.body).chars().take(300).collect();
+            bail!("{what} answered {} instead of {status}: {excerpt}", self.status);
         }
         Ok(self)
     }

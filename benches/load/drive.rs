@@ -109,10 +109,7 @@ pub(crate) async fn drive<W: Worker>(stage: &Stage<'_>, workers: Vec<W>) -> Resu
     } else {
         window.end - window.begin
     };
-    Ok(Driven {
-        sample: Sample::of_rate(ops, elapsed, &latencies, cpu)?,
-        workers,
-    })
+    Ok(Driven { sample: Sample::of_rate(ops, elapsed, &latencies, cpu)?, workers })
 }
 
 /// One worker's part of the round.
@@ -129,24 +126,14 @@ async fn work<W: Worker>(
     window: Window,
     stop: CancellationToken,
 ) -> Result<Shift<W>> {
-    let mut shift = Shift {
-        worker,
-        ops: 0,
-        latencies: Vec::new(),
-        last: window.begin,
-    };
+    let mut shift = Shift { worker, ops: 0, latencies: Vec::new(), last: window.begin };
     loop {
         let started = clock::now();
         if started >= window.end || stop.is_cancelled() {
             return Ok(shift);
         }
         // A fault ends the round at once: nothing that follows it could be used.
-        match shift
-            .worker
-            .step(&mut connection)
-            .await
-            .inspect_err(|_| stop.cancel())?
-        {
+        match shift.worker.step(&mut connection).await.inspect_err(|_| stop.cancel())? {
             Step::Did(ops) => {
                 let ended = clock::now();
                 if window.holds(ended) {
@@ -164,10 +151,7 @@ impl Stage<'_> {
     /// A window that begins after the warm-up.
     pub(crate) fn window(&self) -> Window {
         let begin = clock::now() + Duration::from_secs_f64(self.options.warmup);
-        Window {
-            begin,
-            end: begin + Duration::from_secs_f64(self.seconds),
-        }
+        Window { begin, end: begin + Duration::from_secs_f64(self.seconds) }
     }
 }
 
@@ -200,11 +184,7 @@ impl Meter {
             let tree = procfs::tree_cpu(root)?;
             stores = stores.map(|sum| sum + tree);
         }
-        Ok(Cpu {
-            server,
-            stores,
-            driver,
-        })
+        Ok(Cpu { server, stores, driver })
     }
 }
 
@@ -233,13 +213,7 @@ impl Sample {
             ops > 0 && !elapsed.is_zero(),
             "nothing ended inside the window: more --seconds are needed"
         );
-        Self::of(
-            float(ops) / elapsed.as_secs_f64(),
-            ops,
-            elapsed,
-            latencies,
-            cpu,
-        )
+        Self::of(float(ops) / elapsed.as_secs_f64(), ops, elapsed, latencies, cpu)
     }
 
     /// `value` of any unit, beside the latency and the cost of the `ops` that led to it.
@@ -268,10 +242,7 @@ impl Sample {
 }
 
 /// A count as a figure.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of a bounded run are far below 2^53"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts of a bounded run are far below 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }

@@ -58,23 +58,14 @@ impl Echo {
     /// The echo's own figure for the connections, the body and the measure of a scenario.
     pub(crate) async fn measure(options: &Options, scenario: &Scenario) -> Result<Sample> {
         let echo = Self::start()?;
-        let meter = Meter {
-            server: echo.process.id(),
-            stores: Vec::new(),
-        };
-        let stage = Stage {
-            address: echo.address,
-            meter,
-            options,
-            seconds: options.echo_seconds(),
-        };
+        let meter = Meter { server: echo.process.id(), stores: Vec::new() };
+        let stage =
+            Stage { address: echo.address, meter, options, seconds: options.echo_seconds() };
         let load = scenario.echo_load(options);
         if matches!(scenario.kind, Kind::IdleStreams) {
             return idle_connections(&stage, load.connections, load.body).await;
         }
-        let worker = || Exchange {
-            body: load.body.clone(),
-        };
+        let worker = || Exchange { body: load.body.clone() };
         let workers = (0..load.connections).map(|_| worker()).collect();
         Ok(drive(&stage, workers).await?.sample)
     }
@@ -87,16 +78,11 @@ impl Echo {
             .spawn()
             .context("the echo endpoint could not be started")?;
         let output = process.stdout.take();
-        let mut echo = Self {
-            process,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
+        let mut echo = Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
         BufReader::new(output.context("the echo endpoint has no output")?).read_line(&mut line)?;
-        echo.address = line
-            .trim()
-            .parse()
-            .context("the echo endpoint did not say where it listens")?;
+        echo.address =
+            line.trim().parse().context("the echo endpoint did not say where it listens")?;
         Ok(echo)
     }
 }
@@ -120,10 +106,7 @@ impl Worker for Exchange {
             .post("/echo", self.body.clone())
             .await?
             .expect(StatusCode::OK, "the echo")?;
-        ensure!(
-            reply.body == self.body,
-            "the echo answered something else than it was sent"
-        );
+        ensure!(reply.body == self.body, "the echo answered something else than it was sent");
         Ok(Step::Did(1))
     }
 }
@@ -133,19 +116,13 @@ impl Worker for Exchange {
 async fn idle_connections(stage: &Stage<'_>, count: usize, body: Bytes) -> Result<Sample> {
     let mut first = Connection::open(stage.address).await?;
     first.post("/echo", body.clone()).await?;
-    let (before, cpu_before) = (
-        procfs::resident_kib(stage.meter.server)?,
-        stage.meter.read()?,
-    );
+    let (before, cpu_before) = (procfs::resident_kib(stage.meter.server)?, stage.meter.read()?);
     let (mut connections, mut latencies) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let begun = clock::now();
     for _ in 0..count {
         let started = clock::now();
         let mut connection = Connection::open(stage.address).await?;
-        connection
-            .post("/echo", body.clone())
-            .await?
-            .expect(StatusCode::OK, "the echo")?;
+        connection.post("/echo", body.clone()).await?.expect(StatusCode::OK, "the echo")?;
         latencies.push(clock::nanoseconds(started.elapsed()));
         connections.push(connection);
     }

@@ -65,13 +65,10 @@ fn main() -> ExitCode {
     }
     let mut cli = Cli::parse();
     let runtime = match cli.options.driver_threads {
-        1 => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
-        threads => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .enable_all()
-            .build(),
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+        }
     };
     let outcome = runtime.context("no runtime").and_then(|runtime| {
         runtime.block_on(async {
@@ -101,10 +98,8 @@ fn main() -> ExitCode {
 /// Measures what was asked for and prints it; false when a figure is void or the run was
 /// interrupted.
 async fn bench(options: &Options) -> Result<bool> {
-    let chosen: Vec<&'static Scenario> = scenarios::ALL
-        .iter()
-        .filter(|scenario| options.wants(scenario.name))
-        .collect();
+    let chosen: Vec<&'static Scenario> =
+        scenarios::ALL.iter().filter(|scenario| options.wants(scenario.name)).collect();
     if chosen.is_empty() {
         bail!("no scenario matches --only; see --list");
     }
@@ -168,11 +163,7 @@ async fn measure_all(
             if let Err(reason) = &outcome {
                 eprintln!("{mode} {}: VOID: {reason}", scenario.name);
             }
-            figures.push(Figure {
-                mode,
-                scenario,
-                outcome,
-            });
+            figures.push(Figure { mode, scenario, outcome });
         }
     }
 }
@@ -215,16 +206,9 @@ async fn play(
         None => None,
     };
     let mut server = Server::start(options, lease.as_ref()).await?;
-    let meter = Meter {
-        server: server.id(),
-        stores: stores.map(Stores::process_ids).unwrap_or_default(),
-    };
-    let stage = Stage {
-        address: server.address(),
-        meter,
-        options,
-        seconds: options.seconds,
-    };
+    let meter =
+        Meter { server: server.id(), stores: stores.map(Stores::process_ids).unwrap_or_default() };
+    let stage = Stage { address: server.address(), meter, options, seconds: options.seconds };
     let sample = scenario.run(&stage).await;
     sample.map_err(|error| server.obituary(error))
 }

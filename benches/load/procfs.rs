@@ -43,14 +43,8 @@ pub(crate) fn tree_cpu(root: u32) -> Result<Duration> {
 /// Resident memory in KiB.
 pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
     let status = read(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    line.trim_end_matches("kB")
-        .trim()
-        .parse()
-        .context("VmRSS is no number")
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    line.trim_end_matches("kB").trim().parse().context("VmRSS is no number")
 }
 
 /// How many files this process, and every child it starts, may have open.
@@ -62,9 +56,9 @@ pub(crate) fn open_files() -> Result<u64> {
         .context("no limit of open files")?;
     match line.split_whitespace().next() {
         Some("unlimited") => Ok(u64::MAX),
-        soft => soft
-            .and_then(|soft| soft.parse().ok())
-            .context("the limit of open files is no number"),
+        soft => {
+            soft.and_then(|soft| soft.parse().ok()).context("the limit of open files is no number")
+        }
     }
 }
 
@@ -101,13 +95,9 @@ pub(crate) fn machine() -> String {
 pub(crate) fn file_system(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let fields = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let covering = fields.filter(|fields| fields.len() > 2 && path.starts_with(fields[1]));
-    covering
-        .max_by_key(|fields| fields[1].len())
-        .map(|fields| fields[2].to_owned())
+    covering.max_by_key(|fields| fields[1].len()).map(|fields| fields[2].to_owned())
 }
 
 /// The compiler that built `binary`, from the note it leaves there; the one on the path may be
@@ -115,17 +105,11 @@ pub(crate) fn file_system(path: &Path) -> Option<String> {
 pub(crate) fn compiler_of(binary: &Path) -> Option<String> {
     const NOTE: &[u8] = b"rustc version ";
     let bytes = fs::read(binary).ok()?;
-    let notes = bytes
-        .windows(NOTE.len())
-        .enumerate()
-        .filter(|(_, window)| *window == NOTE);
+    let notes = bytes.windows(NOTE.len()).enumerate().filter(|(_, window)| *window == NOTE);
     notes
         .map(|(start, _)| &bytes[start + NOTE.len()..])
         .find(|note| note.first().is_some_and(u8::is_ascii_digit))
-        .map(|note| {
-            note.iter()
-                .take_while(|byte| byte.is_ascii_graphic() || **byte == b' ')
-        })
+        .map(|note| note.iter().take_while(|byte| byte.is_ascii_graphic() || **byte == b' '))
         .map(|note| note.map(|&byte| char::from(byte)).collect())
 }
 
@@ -152,8 +136,7 @@ fn parse(stat: &str) -> Option<Stat> {
 fn all_stats() -> HashMap<u32, Stat> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid).ok()?)))
-        .collect()
+    pids.filter_map(|pid| Some((pid, stat(pid).ok()?))).collect()
 }
 
 fn ticks(ticks: u64) -> Duration {

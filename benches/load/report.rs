@@ -117,11 +117,8 @@ impl Conditions {
             };
             lines.push(format!("Node: {}; {counted}", stores.description));
         }
-        let settings: Vec<String> = options
-            .server_env
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let settings: Vec<String> =
+            options.server_env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if !settings.is_empty() {
             lines.push(format!("Server settings: {}", settings.join(" ")));
         }
@@ -147,9 +144,5 @@ impl Conditions {
 }
 
 fn plural(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -52,16 +52,10 @@ where
 
 /// Registers and starts `count` tasks and gives their ids.
 pub(crate) async fn running(address: SocketAddr, count: u64) -> Result<Vec<String>> {
-    pending(address, count, |index| {
-        (running_id(index), TASK_TYPE.to_owned())
-    })
-    .await?;
+    pending(address, count, |index| (running_id(index), TASK_TYPE.to_owned())).await?;
     let start = Bytes::from(json!({ "workerId": WORKER }).to_string());
     post_all(address, count, StatusCode::OK, move |index| {
-        (
-            format!("{API}/tasks/{}/start", running_id(index)),
-            start.clone(),
-        )
+        (format!("{API}/tasks/{}/start", running_id(index)), start.clone())
     })
     .await
     .context("starting the tasks to work on")?;

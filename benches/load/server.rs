@@ -32,13 +32,9 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on a free port and waits until it says that it is ready.
     pub(crate) async fn start(options: &Options, lease: Option<&Lease>) -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("load-")
-            .tempdir_in(&options.data_dir)?;
+        let directory = tempfile::Builder::new().prefix("load-").tempdir_in(&options.data_dir)?;
         if lease.is_some() {
-            let migrated = command(options, lease, &directory)?
-                .arg("migrate")
-                .status()?;
+            let migrated = command(options, lease, &directory)?.arg("migrate").status()?;
             ensure!(
                 migrated.success(),
                 "task-tracker migrate: {migrated}\n{}",
@@ -51,11 +47,7 @@ impl Server {
             .arg("serve")
             .spawn()
             .with_context(|| format!("{BINARY} could not be started"))?;
-        let mut server = Self {
-            process,
-            address,
-            directory,
-        };
+        let mut server = Self { process, address, directory };
         server.ready().await?;
         Ok(server)
     }
@@ -84,15 +76,9 @@ impl Server {
         let begun = clock::now();
         loop {
             if let Some(status) = self.process.try_wait()? {
-                bail!(
-                    "the server ended at its start ({status})\n{}",
-                    tail(self.directory.path())
-                );
+                bail!("the server ended at its start ({status})\n{}", tail(self.directory.path()));
             }
-            if readiness(self.address)
-                .await
-                .is_ok_and(|status| status == StatusCode::OK)
-            {
+            if readiness(self.address).await.is_ok_and(|status| status == StatusCode::OK) {
                 return Ok(());
             }
             if begun.elapsed() > START_LIMIT {
@@ -118,10 +104,8 @@ impl Drop for Server {
 /// The binary with the settings of this run and none of the shell's: a figure must not depend on
 /// what is exported there.
 fn command(options: &Options, lease: Option<&Lease>, directory: &TempDir) -> Result<Command> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(directory.path().join("server.log"))?;
+    let log =
+        File::options().create(true).append(true).open(directory.path().join("server.log"))?;
     let mut command = Command::new(BINARY);
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
@@ -155,11 +139,7 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 async fn readiness(address: SocketAddr) -> Result<StatusCode> {
-    Ok(Connection::open(address)
-        .await?
-        .get("/readyz")
-        .await?
-        .status)
+    Ok(Connection::open(address).await?.get("/readyz").await?.status)
 }
 
 /// The last lines of the server's log, for whoever must find out why it did not start.

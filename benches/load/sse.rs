@@ -69,10 +69,7 @@ impl Frame<'_> {
     /// The number an entry carries under `"at"`, wherever the server puts that key.
     pub(crate) fn stamp(&self) -> Result<u64> {
         const KEY: &[u8] = b"\"at\":";
-        let start = self
-            .data
-            .windows(KEY.len())
-            .position(|window| window == KEY);
+        let start = self.data.windows(KEY.len()).position(|window| window == KEY);
         start
             .and_then(|start| number(&self.data[start + KEY.len()..]))
             .context("an entry without its stamp")
@@ -93,11 +90,7 @@ impl Order {
         match frame.event {
             b"progress" => {
                 let seq_id = number(frame.id).context("an entry without a number for its id")?;
-                ensure!(
-                    seq_id == self.last + 1,
-                    "entry {seq_id} came after {}",
-                    self.last
-                );
+                ensure!(seq_id == self.last + 1, "entry {seq_id} came after {}", self.last);
                 self.last = seq_id;
                 Ok(true)
             }
@@ -124,11 +117,7 @@ impl Order {
             "a stream closed without its end, after {} of {entries} entries",
             self.last
         );
-        ensure!(
-            self.last == entries,
-            "a stream ended after {} of {entries} entries",
-            self.last
-        );
+        ensure!(self.last == entries, "a stream ended after {} of {entries} entries", self.last);
         Ok(())
     }
 }

@@ -39,9 +39,8 @@ impl Stores {
         redis_url: &str,
         options: &Options,
     ) -> Result<Self> {
-        let (postgres, postgres_pid) = look_at_postgres(database_url)
-            .await
-            .context("BENCH_DATABASE_URL")?;
+        let (postgres, postgres_pid) =
+            look_at_postgres(database_url).await.context("BENCH_DATABASE_URL")?;
         let (redis, redis_pid) = look_at_redis(redis_url).await.context("BENCH_REDIS_URL")?;
         Ok(Self {
             database_url: database_url.to_owned(),
@@ -73,14 +72,9 @@ impl Stores {
             namespace: name.clone(),
         };
         // Noted first: if this is interrupted, what may have been made is known.
-        self.lent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(lease.clone());
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).push(lease.clone());
         let mut connection = PgConnection::connect(&self.database_url).await?;
-        connection
-            .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .await?;
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
         connection.close().await?;
         Ok(lease)
     }
@@ -88,12 +82,7 @@ impl Stores {
     /// Removes everything that was lent. Only names this process made are touched.
     pub(crate) async fn sweep(&self) -> Result<()> {
         loop {
-            let Some(lease) = self
-                .lent
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop()
-            else {
+            let Some(lease) = self.lent.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
                 return Ok(());
             };
             let mut connection = PgConnection::connect(&self.database_url).await?;
@@ -126,50 +115,29 @@ async fn look_at_postgres(url: &str) -> Result<(String, Option<u32>)> {
         .ok()
         .filter(|_| here)
         .and_then(|pid| procfs::parent_named(pid, "postgres"));
-    Ok((
-        format!("Postgres {version} (fsync {fsync}, synchronous_commit {commit})"),
-        postmaster,
-    ))
+    Ok((format!("Postgres {version} (fsync {fsync}, synchronous_commit {commit})"), postmaster))
 }
 
 async fn look_at_redis(url: &str) -> Result<(String, Option<u32>)> {
-    let mut connection = redis::Client::open(url)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let facts: InfoDict = redis::cmd("INFO").query_async(&mut connection).await?;
-    let version: String = facts
-        .get("redis_version")
-        .unwrap_or_else(|| "of unknown version".to_owned());
-    let append_only = facts
-        .get::<u8>("aof_enabled")
-        .map_or("unknown", |on| if on == 0 { "off" } else { "on" });
-    let pid = facts
-        .get::<u32>("process_id")
-        .and_then(|pid| procfs::named(pid, "redis-server"));
-    Ok((
-        format!("Redis {version} (append-only file {append_only})"),
-        pid,
-    ))
+    let version: String =
+        facts.get("redis_version").unwrap_or_else(|| "of unknown version".to_owned());
+    let append_only =
+        facts.get::<u8>("aof_enabled").map_or("unknown", |on| if on == 0 { "off" } else { "on" });
+    let pid = facts.get::<u32>("process_id").and_then(|pid| procfs::named(pid, "redis-server"));
+    Ok((format!("Redis {version} (append-only file {append_only})"), pid))
 }
 
 async fn remove_keys(url: &str, namespace: &str) -> Result<()> {
-    let mut connection = redis::Client::open(url)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor)
-            .arg("MATCH")
-            .arg(format!("{namespace}:*"))
-            .arg("COUNT")
-            .arg(1_000);
+        scan.arg(cursor).arg("MATCH").arg(format!("{namespace}:*")).arg("COUNT").arg(1_000);
         let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
         if !keys.is_empty() {
-            let _: u64 = redis::cmd("UNLINK")
-                .arg(keys)
-                .query_async(&mut connection)
-                .await?;
+            let _: u64 = redis::cmd("UNLINK").arg(keys).query_async(&mut connection).await?;
         }
         cursor = next;
         if cursor == 0 {
@@ -180,15 +148,10 @@ async fn remove_keys(url: &str, namespace: &str) -> Result<()> {
 
 /// The same server and parameters, another database.
 fn with_database(url: &str, name: &str) -> Result<String> {
-    let (scheme, rest) = url
-        .split_once("://")
-        .context("BENCH_DATABASE_URL is no URL")?;
-    let (location, query) = rest
-        .split_once('?')
-        .map_or((rest, None), |(location, query)| (location, Some(query)));
-    let authority = location
-        .split_once('/')
-        .map_or(location, |(authority, _)| authority);
+    let (scheme, rest) = url.split_once("://").context("BENCH_DATABASE_URL is no URL")?;
+    let (location, query) =
+        rest.split_once('?').map_or((rest, None), |(location, query)| (location, Some(query)));
+    let authority = location.split_once('/').map_or(location, |(authority, _)| authority);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     Ok(format!("{scheme}://{authority}/{name}{query}"))
 }

@@ -57,11 +57,7 @@ pub(crate) fn render(conditions: &Conditions, figures: &[Figure], markdown: bool
 /// The names for `--list`.
 pub(crate) fn list(scenarios: &[Scenario]) -> String {
     scenarios.iter().fold(String::new(), |mut text, scenario| {
-        let _ = writeln!(
-            text,
-            "{:<24}{} ({})",
-            scenario.name, scenario.about, scenario.unit
-        );
+        let _ = writeln!(text, "{:<24}{} ({})", scenario.name, scenario.about, scenario.unit);
         text
     })
 }
@@ -108,20 +104,14 @@ fn row(of: &Figure) -> Row {
 }
 
 fn grid(rows: impl Iterator<Item = Row>, markdown: bool) -> String {
-    let rows: Vec<Row> = [HEADINGS.map(str::to_owned)]
-        .into_iter()
-        .chain(rows)
-        .collect();
+    let rows: Vec<Row> = [HEADINGS.map(str::to_owned)].into_iter().chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; HEADINGS.len()] = std::array::from_fn(|column| width(column).unwrap_or(0));
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         line(&mut text, row, &widths, markdown);
         if markdown && index == 0 {
-            let rules = widths
-                .iter()
-                .enumerate()
-                .map(|(column, &width)| rule(column, width));
+            let rules = widths.iter().enumerate().map(|(column, &width)| rule(column, width));
             let _ = writeln!(text, "| {} |", rules.collect::<Vec<_>>().join(" | "));
         }
     }
@@ -130,14 +120,10 @@ fn grid(rows: impl Iterator<Item = Row>, markdown: bool) -> String {
 
 /// Names to the left, figures to the right.
 fn line(text: &mut String, row: &Row, widths: &[usize], markdown: bool) {
-    let filled = row
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(column, (cell, &width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
+    let filled = row.iter().zip(widths).enumerate().map(|(column, (cell, &width))| match column {
+        0 => format!("{cell:<width$}"),
+        _ => format!("{cell:>width$}"),
+    });
     let cells: Vec<String> = filled.collect();
     let _ = if markdown {
         writeln!(text, "| {} |", cells.join(" | "))
@@ -148,11 +134,7 @@ fn line(text: &mut String, row: &Row, widths: &[usize], markdown: bool) {
 
 fn rule(column: usize, width: usize) -> String {
     let dashes = "-".repeat(width.saturating_sub(1).max(2));
-    if column == 0 {
-        format!("{dashes}-")
-    } else {
-        format!("{dashes}:")
-    }
+    if column == 0 { format!("{dashes}-") } else { format!("{dashes}:") }
 }
 
 /// A rate: whole and in groups of three, or with one decimal where it is small.

@@ -55,11 +55,7 @@ impl From<sqlx::Error> for Error {
             }
             _ => false,
         };
-        if away {
-            Self::Unavailable(error)
-        } else {
-            Self::Failed(error)
-        }
+        if away { Self::Unavailable(error) } else { Self::Failed(error) }
     }
 }
 
@@ -72,8 +68,7 @@ fn is_passing(code: &str) -> bool {
         let class = &code[..2];
         return matches!(class, "08" | "40" | "53" | "57") || matches!(code, "55P03" | "25006");
     }
-    code.parse::<u32>()
-        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
 
 /// A pool of connections to one database; cheap to clone.
@@ -99,11 +94,7 @@ impl Database {
             .parse::<PgConnectOptions>()?
             .application_name("task-tracker")
             // A statement or a lock that waits longer than any client would is ended by the server.
-            .options([
-                ("statement_timeout", "10s"),
-                ("lock_timeout", "5s"),
-                ("timezone", "UTC"),
-            ]);
+            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -177,10 +168,7 @@ impl Database {
 
     /// Asks the database for a sign of life.
     pub async fn ping(&self) -> Result<(), Error> {
-        Statement::new("SELECT 1")
-            .execute(self.reader())
-            .await
-            .map(drop)
+        Statement::new("SELECT 1").execute(self.reader()).await.map(drop)
     }
 
     /// Closes every connection; SQLite folds its write-ahead log back into the file.
@@ -229,9 +217,7 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_is_told_from_a_defect() {
-        for code in [
-            "08006", "40P01", "53300", "57P01", "57014", "55P03", "5", "261", "13",
-        ] {
+        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "5", "261", "13"] {
             assert!(is_passing(code), "{code}");
         }
         for code in ["23505", "42P01", "22P05", "1", "19", "1555", "2067"] {

@@ -56,10 +56,7 @@ pub struct Statement {
 impl Statement {
     /// A statement whose text is fixed, or composed of fixed fragments: no value ever stands in it.
     pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            sql: sql.into(),
-            values: Vec::new(),
-        }
+        Self { sql: sql.into(), values: Vec::new() }
     }
 
     /// Binds the next parameter.
@@ -81,10 +78,7 @@ impl Statement {
         macro_rules! run {
             ($parts:expr, $on:expr) => {{
                 let (sql, arguments) = $parts?;
-                sqlx::query_with(sql, arguments)
-                    .execute($on)
-                    .await?
-                    .rows_affected()
+                sqlx::query_with(sql, arguments).execute($on).await?.rows_affected()
             }};
         }
         Ok(match on {

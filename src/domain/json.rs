@@ -253,10 +253,7 @@ mod tests {
     #[test]
     fn what_no_reader_could_read_is_refused() {
         for text in [r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, r#"{"\udc00":1}"#] {
-            assert!(
-                matches!(parse(text), Err(InvalidJson::Unrepresentable(_))),
-                "{text}"
-            );
+            assert!(matches!(parse(text), Err(InvalidJson::Unrepresentable(_))), "{text}");
         }
         assert_eq!(parse("[1]"), Err(InvalidJson::NotAnObject));
     }
@@ -274,19 +271,10 @@ mod tests {
     #[test]
     fn a_member_is_removed_however_it_is_spelt() {
         let without = |text: &str| parse(text).unwrap().without("seqId").as_str().to_owned();
-        assert_eq!(
-            without(r#"{"seqId":9,"a":{"seqId":1},"seqId":2}"#),
-            r#"{"a":{"seqId":1}}"#
-        );
+        assert_eq!(without(r#"{"seqId":9,"a":{"seqId":1},"seqId":2}"#), r#"{"a":{"seqId":1}}"#);
         assert_eq!(without(r#"{"seq\u0049d":9}"#), "{}");
         assert_eq!(without(r#"{"a":"seqId \n"}"#), r#"{"a":"seqId \n"}"#);
-        assert_eq!(
-            parse("{}").unwrap().with_first("seqId", 3),
-            r#"{"seqId":3}"#
-        );
-        assert_eq!(
-            parse(r#"{"a":1}"#).unwrap().with_first("seqId", 3),
-            r#"{"seqId":3,"a":1}"#
-        );
+        assert_eq!(parse("{}").unwrap().with_first("seqId", 3), r#"{"seqId":3}"#);
+        assert_eq!(parse(r#"{"a":1}"#).unwrap().with_first("seqId", 3), r#"{"seqId":3,"a":1}"#);
     }
 }

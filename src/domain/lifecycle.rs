@@ -36,13 +36,8 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 5] = [
-        Self::Pending,
-        Self::InProgress,
-        Self::Completed,
-        Self::Failed,
-        Self::Timeout,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::InProgress, Self::Completed, Self::Failed, Self::Timeout];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
@@ -169,21 +164,14 @@ impl Transition {
     ) -> Result<(), Refused> {
         let rule = self.rule();
         if !rule.from.contains(&status) {
-            return Err(Refused::InvalidTransition {
-                from: status,
-                attempted: rule.word,
-            });
+            return Err(Refused::InvalidTransition { from: status, attempted: rule.word });
         }
         let wrong = match (rule.holder, holder, named) {
             (Holder::Anybody, _, _) | (_, None, _) | (Holder::MayBeNamed, _, None) => false,
             (Holder::MustBeNamed, Some(_), None) => true,
             (_, Some(holder), Some(named)) => holder != named,
         };
-        if wrong {
-            Err(Refused::NotTheWorker)
-        } else {
-            Ok(())
-        }
+        if wrong { Err(Refused::NotTheWorker) } else { Ok(()) }
     }
 }
 

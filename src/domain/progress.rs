@@ -40,16 +40,8 @@ struct Line<'a> {
 impl Entry {
     /// Reads the text of one entry.
     pub fn parse(line: &str) -> Result<Self, UnreadableEntry> {
-        let Line {
-            seq_id,
-            timestamp,
-            progress,
-        } = serde_json::from_str(line)?;
-        Ok(Self {
-            seq_id,
-            timestamp,
-            progress: JsonObject::from_stored(progress.get()),
-        })
+        let Line { seq_id, timestamp, progress } = serde_json::from_str(line)?;
+        Ok(Self { seq_id, timestamp, progress: JsonObject::from_stored(progress.get()) })
     }
 
     /// Reads a sealed array of entries.
@@ -98,21 +90,14 @@ mod tests {
 
     fn entry(seq_id: u64, progress: &str) -> Entry {
         let timestamp = Timestamp::from_micros(1_763_640_000_123_000).unwrap();
-        Entry {
-            seq_id,
-            timestamp,
-            progress: JsonObject::from_stored(progress),
-        }
+        Entry { seq_id, timestamp, progress: JsonObject::from_stored(progress) }
     }
 
     #[test]
     fn a_line_reads_back_as_the_entry_it_was() {
         let one = entry(6, r#"{"n":18446744073709551615,"ü":"\u0000"}"#);
         assert_eq!(Entry::parse(&one.line()).unwrap(), one);
-        assert_eq!(
-            one.public(),
-            r#"{"seqId":6,"n":18446744073709551615,"ü":"\u0000"}"#
-        );
+        assert_eq!(one.public(), r#"{"seqId":6,"n":18446744073709551615,"ü":"\u0000"}"#);
     }
 
     #[test]

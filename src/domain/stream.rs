@@ -77,9 +77,7 @@ pub enum Offer {
 impl Join {
     /// Begins behind entry `after_seq_id`.
     pub fn after(after_seq_id: u64) -> Self {
-        Self {
-            cursor: after_seq_id,
-        }
+        Self { cursor: after_seq_id }
     }
 
     /// The number of the newest entry that was passed on or filtered.

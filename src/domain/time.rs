@@ -12,9 +12,7 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// From microseconds since 1970-01-01T00:00:00Z; `None` outside the years -9999 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        jiff::Timestamp::from_microsecond(micros)
-            .ok()
-            .map(|_| Self(micros))
+        jiff::Timestamp::from_microsecond(micros).ok().map(|_| Self(micros))
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -31,22 +29,14 @@ impl Timestamp {
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(
-            self.0
-                .saturating_add(micros)
-                .min(jiff::Timestamp::MAX.as_microsecond()),
-        )
+        Self(self.0.saturating_add(micros).min(jiff::Timestamp::MAX.as_microsecond()))
     }
 
     /// This instant less `duration`, held at the beginning of representable time.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(
-            self.0
-                .saturating_sub(micros)
-                .max(jiff::Timestamp::MIN.as_microsecond()),
-        )
+        Self(self.0.saturating_sub(micros).max(jiff::Timestamp::MIN.as_microsecond()))
     }
 
     /// How long ago `earlier` was; zero where it is not earlier.
@@ -108,10 +98,7 @@ mod tests {
         let utc: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
         let offset: Timestamp = "2026-11-20T13:00:00+01:00".parse().unwrap();
         assert_eq!(utc, offset);
-        assert!(
-            "2026-11-20T12:00:00".parse::<Timestamp>().is_err(),
-            "an instant needs an offset"
-        );
+        assert!("2026-11-20T12:00:00".parse::<Timestamp>().is_err(), "an instant needs an offset");
     }
 
     #[test]

@@ -47,9 +47,7 @@ fn task_types<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Vec<TaskType>, D::Error> {
     let mut types = Vec::<TaskType>::deserialize(deserializer)?;
     if !(1..=MOST_TYPES).contains(&types.len()) {
-        return Err(serde::de::Error::custom(format!(
-            "must hold 1 to {MOST_TYPES} types"
-        )));
+        return Err(serde::de::Error::custom(format!("must hold 1 to {MOST_TYPES} types")));
     }
     types.sort_unstable();
     types.dedup();
@@ -61,9 +59,7 @@ fn wait_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Dur
     if (0.0..=LONGEST_WAIT).contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }
-    Err(serde::de::Error::custom(format!(
-        "must be between 0 and {LONGEST_WAIT}"
-    )))
+    Err(serde::de::Error::custom(format!("must be between 0 and {LONGEST_WAIT}")))
 }
 
 /// Claims a task.
@@ -76,11 +72,7 @@ pub(super) async fn claim(
     State(api): State<Api>,
     Json(request): Json<ClaimRequest>,
 ) -> Result<Response, Problem> {
-    let ClaimRequest {
-        task_types,
-        worker_id,
-        wait_seconds,
-    } = request;
+    let ClaimRequest { task_types, worker_id, wait_seconds } = request;
     let claim = api.tracker.claim(&task_types, &worker_id, wait_seconds);
     // A worker that waits is told `null` when the node closes: it asks again, elsewhere.
     let claimed = tokio::select! {
@@ -136,10 +128,6 @@ pub(super) async fn release(
 ) -> Result<Response, Problem> {
     let task = api.tracker.release(id, request.worker_id).await?;
     let message = "the task waits for another worker; its progress is kept";
-    Ok(axum::Json(ReleaseResponse {
-        task_id: task.id,
-        status: task.status,
-        message,
-    })
-    .into_response())
+    Ok(axum::Json(ReleaseResponse { task_id: task.id, status: task.status, message })
+        .into_response())
 }

@@ -39,10 +39,7 @@ pub(super) async fn complete(
     Id(id): Id,
     Json(request): Json<CompleteRequest>,
 ) -> Result<Response, Problem> {
-    let task = api
-        .tracker
-        .complete(id, request.worker_id, request.result)
-        .await?;
+    let task = api.tracker.complete(id, request.worker_id, request.result).await?;
     Ok(axum::Json(ChangedResponse::from(task)).into_response())
 }
 
@@ -68,10 +65,7 @@ pub(super) async fn fail(
     Id(id): Id,
     Json(request): Json<FailRequest>,
 ) -> Result<Response, Problem> {
-    let task = api
-        .tracker
-        .fail(id, request.worker_id, request.error)
-        .await?;
+    let task = api.tracker.fail(id, request.worker_id, request.error).await?;
     Ok(axum::Json(ChangedResponse::from(task)).into_response())
 }
 

@@ -45,18 +45,12 @@ fn is_json(media_type: &str) -> bool {
 
 /// The problem of a content type that is not read here.
 pub(super) fn unsupported(expected: &str) -> Problem {
-    Problem::new(
-        Code::UnsupportedMediaType,
-        format!("the content type must be {expected}"),
-    )
+    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {expected}"))
 }
 
 /// The problem of something that is too large.
 pub(super) fn too_large(what: &str, limit: usize) -> Problem {
-    Problem::new(
-        Code::BodyTooLarge,
-        format!("{what} is larger than {limit} bytes"),
-    )
+    Problem::new(Code::BodyTooLarge, format!("{what} is larger than {limit} bytes"))
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
@@ -70,10 +64,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
             Err(too_large("the body", limit))
         }
-        Err(_) => Err(Problem::new(
-            Code::MalformedBody,
-            "the body ended too early",
-        )),
+        Err(_) => Err(Problem::new(Code::MalformedBody, "the body ended too early")),
     }
 }
 
@@ -83,10 +74,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Problem::new(Code::MalformedBody, "the body is not UTF-8"))?;
     // Serde would take an array for a struct, member by member.
-    if !text
-        .trim_start_matches([' ', '\t', '\r', '\n'])
-        .starts_with('{')
-    {
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
             Ok(_) => Problem::invalid("", "must be a JSON object"),
             Err(error) => malformed(&error),
@@ -96,11 +84,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        if error.is_data() {
-            invalid(&path, &error.to_string())
-        } else {
-            malformed(&error)
-        }
+        if error.is_data() { invalid(&path, &error.to_string()) } else { malformed(&error) }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
@@ -112,23 +96,14 @@ fn malformed(error: &serde_json::Error) -> Problem {
 
 /// Names the field: serde says a missing one in the message, not in the path.
 fn invalid(path: &str, message: &str) -> Problem {
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message, |(message, _)| message);
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     let path = if path == "." { "" } else { path };
-    for (prefix, says) in [
-        ("missing field `", "is missing"),
-        ("duplicate field `", "is there twice"),
-    ] {
-        let field = message
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix('`'));
+    for (prefix, says) in
+        [("missing field `", "is missing"), ("duplicate field `", "is there twice")]
+    {
+        let field = message.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('`'));
         if let Some(field) = field {
-            let at = if path.is_empty() {
-                field.to_owned()
-            } else {
-                format!("{path}.{field}")
-            };
+            let at = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
             // A duplicate is reported at its own path already.
             return Problem::invalid(if path.ends_with(field) { path } else { &at }, says);
         }
@@ -143,17 +118,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let RawQuery(query) = RawQuery::from_request_parts(parts, state)
-            .await
-            .unwrap_or(RawQuery(None));
+        let RawQuery(query) =
+            RawQuery::from_request_parts(parts, state).await.unwrap_or(RawQuery(None));
         let query = query.unwrap_or_default();
         let pairs = serde_urlencoded::Deserializer::new(form_pairs(&query));
-        serde_path_to_error::deserialize(pairs)
-            .map(Self)
-            .map_err(|error| {
-                let path = error.path().to_string();
-                invalid(&path, &error.into_inner().to_string())
-            })
+        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
+            let path = error.path().to_string();
+            invalid(&path, &error.into_inner().to_string())
+        })
     }
 }
 
@@ -188,9 +160,7 @@ mod tests {
     }
 
     fn code_of(body: &str) -> Code {
-        parse::<Shape>(body.as_bytes())
-            .map_err(|problem| problem.code())
-            .unwrap_err()
+        parse::<Shape>(body.as_bytes()).map_err(|problem| problem.code()).unwrap_err()
     }
 
     #[test]

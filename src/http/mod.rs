@@ -96,10 +96,7 @@ pub fn router(api: Api) -> Router {
         .config(utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true));
     let cors = cors(&api.cors);
     routes
-        .route(
-            "/openapi.json",
-            get(async move || operations::openapi(&document)),
-        )
+        .route("/openapi.json", get(async move || operations::openapi(&document)))
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -112,11 +109,7 @@ pub fn router(api: Api) -> Router {
 
 /// Reading is open to every page unless origins are configured; those may write too.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let exposed = [
-        observe::CORRELATION_ID,
-        header::LOCATION,
-        header::RETRY_AFTER,
-    ];
+    let exposed = [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER];
     let layer = CorsLayer::new()
         .expose_headers(exposed)
         .max_age(std::time::Duration::from_hours(1))
@@ -128,12 +121,12 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             observe::CORRELATION_ID,
         ]);
     if origins.is_empty() {
-        layer
-            .allow_origin(tower_http::cors::Any)
-            .allow_methods([Method::GET, Method::HEAD])
+        layer.allow_origin(tower_http::cors::Any).allow_methods([Method::GET, Method::HEAD])
     } else {
-        layer
-            .allow_origin(AllowOrigin::list(origins.iter().cloned()))
-            .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        layer.allow_origin(AllowOrigin::list(origins.iter().cloned())).allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+        ])
     }
 }

@@ -31,9 +31,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         trace_id = trace_id(request.headers()),
     );
     let mut response = next.run(request).instrument(span.clone()).await;
-    response
-        .headers_mut()
-        .insert(CORRELATION_ID, correlation_id);
+    response.headers_mut().insert(CORRELATION_ID, correlation_id);
     let took = asked.elapsed();
     let status = response.status().as_u16();
     metrics::histogram!(
@@ -86,15 +84,9 @@ mod tests {
 
     #[test]
     fn a_callers_correlation_id_is_kept_if_it_is_decent() {
-        assert_eq!(
-            correlation_id(&headers("x-correlation-id", "abc-1")),
-            "abc-1"
-        );
+        assert_eq!(correlation_id(&headers("x-correlation-id", "abc-1")), "abc-1");
         for indecent in ["", "a b", &"x".repeat(129)] {
-            assert_ne!(
-                correlation_id(&headers("x-correlation-id", indecent)),
-                indecent
-            );
+            assert_ne!(correlation_id(&headers("x-correlation-id", indecent)), indecent);
         }
     }
 
@@ -103,11 +95,7 @@ mod tests {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let parent = headers("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"));
         assert_eq!(trace_id(&parent), Some(trace));
-        for wrong in [
-            "",
-            "00-0-1-01",
-            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
-        ] {
+        for wrong in ["", "00-0-1-01", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))] {
             assert_eq!(trace_id(&headers("traceparent", wrong)), None);
         }
     }

@@ -47,28 +47,16 @@ pub(super) async fn livez() -> &'static str {
     (status = 503, description = "A dependency is away, or the node is closing", body = HealthResponse)))]
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let health = check(&api).await;
-    let status = if health.status == "up" {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        status,
-        [(header::CACHE_CONTROL, "no-store")],
-        axum::Json(health),
-    )
-        .into_response()
+    let status =
+        if health.status == "up" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], axum::Json(health)).into_response()
 }
 
 /// Says how each dependency does, and how long it took to say so.
 #[utoipa::path(get, path = "/healthz", tag = "operations",
     responses((status = 200, description = "Every check", body = HealthResponse)))]
 pub(super) async fn healthz(State(api): State<Api>) -> Response {
-    (
-        [(header::CACHE_CONTROL, "no-store")],
-        axum::Json(check(&api).await),
-    )
-        .into_response()
+    ([(header::CACHE_CONTROL, "no-store")], axum::Json(check(&api).await)).into_response()
 }
 
 async fn check(api: &Api) -> HealthResponse {
@@ -97,21 +85,11 @@ async fn check(api: &Api) -> HealthResponse {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Figures", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        api.figures.render(),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.figures.render())
         .into_response()
 }
 
 /// The OpenAPI document.
 pub(super) fn openapi(document: &str) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        document.to_owned(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], document.to_owned()).into_response()
 }

@@ -54,49 +54,29 @@ impl Code {
         use StatusCode as S;
         match self {
             Self::MalformedBody => ("malformed_body", S::BAD_REQUEST, "The body is not JSON"),
-            Self::NotTheWorker => (
-                "not_the_worker",
-                S::FORBIDDEN,
-                "Another worker holds the task",
-            ),
+            Self::NotTheWorker => ("not_the_worker", S::FORBIDDEN, "Another worker holds the task"),
             Self::TaskNotFound => ("task_not_found", S::NOT_FOUND, "There is no such task"),
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is no such route"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                S::METHOD_NOT_ALLOWED,
-                "The route does not know this method",
-            ),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The route does not know this method")
+            }
             Self::TaskExists => ("task_exists", S::CONFLICT, "The task id is taken"),
-            Self::InvalidTransition => (
-                "invalid_transition",
-                S::CONFLICT,
-                "The status of the task does not allow this",
-            ),
-            Self::BodyTooLarge => (
-                "body_too_large",
-                S::PAYLOAD_TOO_LARGE,
-                "The body is too large",
-            ),
+            Self::InvalidTransition => {
+                ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
+            }
+            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "The content type is not supported",
             ),
-            Self::ValidationFailed => (
-                "validation_failed",
-                S::UNPROCESSABLE_ENTITY,
-                "A field is missing or wrong",
-            ),
-            Self::Internal => (
-                "internal",
-                S::INTERNAL_SERVER_ERROR,
-                "Something went wrong here",
-            ),
-            Self::Unavailable => (
-                "unavailable",
-                S::SERVICE_UNAVAILABLE,
-                "Not available at the moment",
-            ),
+            Self::ValidationFailed => {
+                ("validation_failed", S::UNPROCESSABLE_ENTITY, "A field is missing or wrong")
+            }
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
+            Self::Unavailable => {
+                ("unavailable", S::SERVICE_UNAVAILABLE, "Not available at the moment")
+            }
         }
     }
 
@@ -142,11 +122,7 @@ pub struct Problem {
 impl Problem {
     /// A problem in words for the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            members: serde_json::Map::new(),
-        }
+        Self { code, detail: detail.into(), members: serde_json::Map::new() }
     }
 
     /// One wrong field. An empty path is the body or the query as a whole.
@@ -213,9 +189,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.body()).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
         response
     }
@@ -264,10 +238,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Answers a path that leads nowhere.
 pub(super) async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(
-        Code::RouteNotFound,
-        format!("there is nothing at {}", uri.path()),
-    )
+    Problem::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path()))
 }
 
 /// Answers in place of a library's bare 404, as the docs page has for a file it does not know.
@@ -281,22 +252,14 @@ pub(super) async fn mend(response: Response) -> Response {
 
 /// Answers a method that a route does not know.
 pub(super) async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(
-        Code::MethodNotAllowed,
-        format!("{method} is not allowed at {}", uri.path()),
-    )
+    Problem::new(Code::MethodNotAllowed, format!("{method} is not allowed at {}", uri.path()))
 }
 
 /// Answers in place of a handler that panicked.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the layer hands the panic over"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     tracing::error!(panic = text, "a handler panicked");
     Code::Internal.example().into_response()
 }
@@ -305,23 +268,16 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 pub(super) fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<DocumentedResponse>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes.iter().chain(&[Code::Internal, Code::Unavailable]) {
-        by_status
-            .entry(code.row().1.as_u16())
-            .or_default()
-            .push(*code);
+        by_status.entry(code.row().1.as_u16()).or_default().push(*code);
     }
     let response = |codes: Vec<Code>| {
-        let titles: Vec<_> = codes
-            .iter()
-            .map(|code| format!("`{}`: {}", code.row().0, code.row().2))
-            .collect();
+        let titles: Vec<_> =
+            codes.iter().map(|code| format!("`{}`: {}", code.row().0, code.row().2)).collect();
         let examples = codes.iter().map(|code| {
             let example = serde_json::to_value(code.example().body()).unwrap_or_default();
             (
                 code.row().0,
-                utoipa::openapi::example::ExampleBuilder::new()
-                    .value(Some(example))
-                    .build(),
+                utoipa::openapi::example::ExampleBuilder::new().value(Some(example)).build(),
             )
         });
         let content = ContentBuilder::new()

@@ -105,10 +105,7 @@ async fn append_body(
         (None, Some(many)) => (many, true),
         (None, None) => return Err(Problem::invalid("progress", "is missing")),
         (Some(_), Some(_)) => {
-            return Err(Problem::invalid(
-                "entries",
-                "cannot be given together with progress",
-            ));
+            return Err(Problem::invalid("entries", "cannot be given together with progress"));
         }
     };
     if !(1..=MOST_ENTRIES).contains(&raw.len()) {
@@ -116,11 +113,7 @@ async fn append_body(
         return Err(Problem::invalid("entries", &message));
     }
     let path = |index: usize| {
-        if is_many {
-            format!("entries[{index}]")
-        } else {
-            "progress".to_owned()
-        }
+        if is_many { format!("entries[{index}]") } else { "progress".to_owned() }
     };
     let entries = raw
         .iter()
@@ -128,17 +121,10 @@ async fn append_body(
         .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
         .collect::<Result<Vec<_>, _>>()?;
     let worker = request.worker_id.or(worker);
-    let Accepted {
-        last_seq_id,
-        timestamp,
-    } = api.tracker.progress(&id, &entries, worker.as_ref()).await?;
+    let Accepted { last_seq_id, timestamp } =
+        api.tracker.progress(&id, &entries, worker.as_ref()).await?;
     let count = is_many.then_some(entries.len() as u64);
-    Ok(ProgressResponse {
-        task_id: id,
-        seq_id: last_seq_id,
-        count,
-        timestamp,
-    })
+    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp })
 }
 
 /// Checks one entry and takes the `seqId` from it, which is ours to give.
@@ -179,19 +165,10 @@ async fn append_lines(
             return Err(cut_off(problem, count, kept));
         }
     }
-    let Some(Accepted {
-        last_seq_id,
-        timestamp,
-    }) = kept
-    else {
+    let Some(Accepted { last_seq_id, timestamp }) = kept else {
         return Err(Problem::invalid("", "must hold at least one line"));
     };
-    Ok(ProgressResponse {
-        task_id: id,
-        seq_id: last_seq_id,
-        count: Some(count),
-        timestamp,
-    })
+    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count: Some(count), timestamp })
 }
 
 /// The entries up to the first line that is refused, and why it is. Empty lines are passed over.
@@ -210,15 +187,11 @@ fn read_lines(
                 .and_then(|raw| entry(&raw, &path, limit)),
             Err(LinesCodecError::MaxLineLengthExceeded) => Err(too_large(&path, limit)),
             Err(LinesCodecError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Err(Problem::new(
-                    Code::MalformedBody,
-                    format!("{path}: the line is not UTF-8"),
-                ))
+                Err(Problem::new(Code::MalformedBody, format!("{path}: the line is not UTF-8")))
             }
-            Err(LinesCodecError::Io(_)) => Err(Problem::new(
-                Code::MalformedBody,
-                "the body ended too early",
-            )),
+            Err(LinesCodecError::Io(_)) => {
+                Err(Problem::new(Code::MalformedBody, "the body ended too early"))
+            }
         };
         match read {
             Ok(entry) => entries.push(entry),

@@ -57,9 +57,9 @@ fn timeout_seconds<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Option<u64>, D::Error> {
     let seconds = Option::<u64>::deserialize(deserializer)?;
     match seconds {
-        Some(seconds) if !(1..=LONGEST_TIMEOUT).contains(&seconds) => Err(
-            serde::de::Error::custom(format!("must be between 1 and {LONGEST_TIMEOUT}")),
-        ),
+        Some(seconds) if !(1..=LONGEST_TIMEOUT).contains(&seconds) => {
+            Err(serde::de::Error::custom(format!("must be between 1 and {LONGEST_TIMEOUT}")))
+        }
         seconds => Ok(seconds),
     }
 }
@@ -105,12 +105,7 @@ pub(super) async fn register(
         created_at: task.created_at,
         timeout_at: task.timeout_at,
     };
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        axum::Json(body),
-    )
-        .into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
 }
 
 /// Reads a task with its whole history.
@@ -159,18 +154,13 @@ fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     if (1..=PAGE.1).contains(&limit) {
         return Ok(Some(limit));
     }
-    Err(serde::de::Error::custom(format!(
-        "must be between 1 and {}",
-        PAGE.1
-    )))
+    Err(serde::de::Error::custom(format!("must be between 1 and {}", PAGE.1)))
 }
 
 fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let cursor = read_cursor(&text);
-    cursor
-        .map(Some)
-        .ok_or_else(|| serde::de::Error::custom("must be the nextCursor of a page"))
+    cursor.map(Some).ok_or_else(|| serde::de::Error::custom("must be the nextCursor of a page"))
 }
 
 /// `<microseconds>.<id>`, in base64url, so that nobody takes it for more than it is.
@@ -182,10 +172,7 @@ fn read_cursor(text: &str) -> Option<Cursor> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let (micros, id) = text.split_once('.')?;
     let created_at = Timestamp::from_micros(micros.parse().ok()?)?;
-    Some(Cursor {
-        created_at,
-        id: id.parse().ok()?,
-    })
+    Some(Cursor { created_at, id: id.parse().ok()? })
 }
 
 /// A page of tasks, newest first.
@@ -223,10 +210,7 @@ pub(super) async fn list(
         created_before: query.created_before,
         cursor: query.cursor,
     };
-    let listing = api
-        .tracker
-        .list(&filter, query.limit.unwrap_or(PAGE.0))
-        .await?;
+    let listing = api.tracker.list(&filter, query.limit.unwrap_or(PAGE.0)).await?;
     let items = listing.items.into_iter().map(|(task, latest)| ListedTask {
         task: task.into(),
         latest_progress: latest.as_ref().map(PublicEntry::from),
@@ -269,12 +253,7 @@ pub(super) async fn retry(State(api): State<Api>, Id(id): Id) -> Result<Response
         status: child.status,
         retry_count: child.retry_count,
     };
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        axum::Json(body),
-    )
-        .into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
 }
 
 #[cfg(test)]
@@ -284,18 +263,9 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_and_rubbish_does_not() {
         let created_at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
-        let cursor = Cursor {
-            created_at,
-            id: "a.b-c".parse().unwrap(),
-        };
+        let cursor = Cursor { created_at, id: "a.b-c".parse().unwrap() };
         assert_eq!(read_cursor(&write_cursor(&cursor)), Some(cursor));
-        for rubbish in [
-            "",
-            "x",
-            "MTIz",
-            "4pyT",
-            &URL_SAFE_NO_PAD.encode("99999999999999999.a"),
-        ] {
+        for rubbish in ["", "x", "MTIz", "4pyT", &URL_SAFE_NO_PAD.encode("99999999999999999.a")] {
             assert_eq!(read_cursor(rubbish), None, "{rubbish:?}");
         }
     }

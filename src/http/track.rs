@@ -72,35 +72,23 @@ pub(super) async fn track(
     let track = api.tracker.track(id.clone(), start).await?;
     let reader = Reader::new(id, track, format, api.closing.clone());
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(format.media_type()),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // nginx and what speaks like it: pass on at once.
-        (
-            header::HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        ),
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     Ok((headers, Body::from_stream(reader.into_stream())).into_response())
 }
 
 /// Where a reader begins; `None`: it has seen the end.
 fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> {
-    let last = headers
-        .get("last-event-id")
-        .and_then(|value| value.to_str().ok())
-        .map(str::trim);
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::trim);
     if last.is_some_and(|last| last.ends_with("-end")) {
         return None;
     }
     // An id that is none of ours is another stream's: everything is sent.
     let last = last.and_then(|last| last.parse::<u64>().ok());
-    let after = query
-        .after_seq_id
-        .max(last)
-        .map(|after| after.min(LARGEST_SEQ_ID));
+    let after = query.after_seq_id.max(last).map(|after| after.min(LARGEST_SEQ_ID));
     Some(match after {
         Some(after) => StartAt::After(after),
         None if query.ignore_history == Some(true) => StartAt::Now,
@@ -116,17 +104,10 @@ enum Format {
 
 impl Format {
     fn accepted(headers: &HeaderMap) -> Self {
-        let accept = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let mut kinds = accept.flat_map(|value| value.split(',')).map(|kind| {
-            kind.split(';')
-                .next()
-                .unwrap_or(kind)
-                .trim()
-                .to_ascii_lowercase()
-        });
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut kinds = accept
+            .flat_map(|value| value.split(','))
+            .map(|kind| kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase());
         let first =
             kinds.find(|kind| matches!(&**kind, "text/event-stream" | "application/x-ndjson"));
         if first.as_deref() == Some("application/x-ndjson") {
@@ -262,14 +243,10 @@ fn encode(task: &TaskId, event: &Event) -> Bytes {
 /// `{"status":"completed","result":{…}}`.
 fn status_data(change: &StatusChange) -> String {
     let member = |name: &str, value: Option<&crate::domain::JsonObject>| {
-        value.map_or_else(String::new, |value| {
-            format!(",\"{name}\":{}", value.as_str())
-        })
+        value.map_or_else(String::new, |value| format!(",\"{name}\":{}", value.as_str()))
     };
-    let (result, error) = (
-        member("result", change.result.as_ref()),
-        member("error", change.error.as_ref()),
-    );
+    let (result, error) =
+        (member("result", change.result.as_ref()), member("error", change.error.as_ref()));
     format!("{{\"status\":\"{}\"{result}{error}}}", change.status)
 }
 
@@ -277,9 +254,7 @@ fn status_data(change: &StatusChange) -> String {
 fn line_of(frame: &Bytes) -> Bytes {
     const DATA: &[u8] = b"\ndata: ";
     let start = frame.windows(DATA.len()).position(|window| window == DATA);
-    start.map_or_else(Bytes::new, |start| {
-        frame.slice(start + DATA.len()..frame.len() - 1)
-    })
+    start.map_or_else(Bytes::new, |start| frame.slice(start + DATA.len()..frame.len() - 1))
 }
 
 /// Counts this stream as open while it lives.
@@ -312,10 +287,7 @@ mod tests {
     }
 
     fn begins(after: Option<u64>, ignore: bool, last: &'static str) -> Option<StartAt> {
-        let query = TrackQuery {
-            after_seq_id: after,
-            ignore_history: Some(ignore),
-        };
+        let query = TrackQuery { after_seq_id: after, ignore_history: Some(ignore) };
         start(&query, &headers(&[("last-event-id", last)]))
     }
 
@@ -335,14 +307,7 @@ mod tests {
         let task = "t1".parse().unwrap();
         let timestamp = Timestamp::from_micros(1_763_640_000_123_000).unwrap();
         let progress = JsonObject::from_stored(r#"{"percent":40}"#);
-        let frame = encode(
-            &task,
-            &Event::Progress(Entry {
-                seq_id: 6,
-                timestamp,
-                progress,
-            }),
-        );
+        let frame = encode(&task, &Event::Progress(Entry { seq_id: 6, timestamp, progress }));
         let json = r#"{"event":"progress","data":{"seqId":6,"percent":40},"taskId":"t1","timestamp":"2025-11-20T12:00:00.123Z"}"#;
         assert_eq!(frame, format!("id: 6\nevent: progress\ndata: {json}\n\n"));
         assert_eq!(line_of(&frame), format!("{json}\n"));
@@ -354,16 +319,9 @@ mod tests {
             ("*/*", Format::EventStream),
             ("text/event-stream", Format::EventStream),
             ("application/x-ndjson", Format::Lines),
-            (
-                "application/json, application/x-ndjson;q=0.9",
-                Format::Lines,
-            ),
+            ("application/json, application/x-ndjson;q=0.9", Format::Lines),
         ] {
-            assert_eq!(
-                Format::accepted(&headers(&[("accept", accept)])),
-                format,
-                "{accept}"
-            );
+            assert_eq!(Format::accepted(&headers(&[("accept", accept)])), format, "{accept}");
         }
     }
 }

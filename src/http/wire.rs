@@ -90,10 +90,7 @@ pub(super) struct TaskFields {
 impl From<Tracked> for TaskResponse {
     fn from(Tracked { task, history }: Tracked) -> Self {
         let progress_history = history.iter().map(PublicEntry::from).collect();
-        Self {
-            task: task.into(),
-            progress_history,
-        }
+        Self { task: task.into(), progress_history }
     }
 }
 
@@ -159,11 +156,7 @@ pub(super) struct ChangedResponse {
 
 impl From<Task> for ChangedResponse {
     fn from(task: Task) -> Self {
-        Self {
-            task_id: task.id,
-            status: task.status,
-            updated_at: task.updated_at,
-        }
+        Self { task_id: task.id, status: task.status, updated_at: task.updated_at }
     }
 }
 

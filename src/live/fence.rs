@@ -50,18 +50,13 @@ pub enum Fence {
 impl Fence {
     /// A fence to be opened, unlike any other.
     pub fn opening() -> Self {
-        Self::Opening {
-            nonce: TaskId::new().as_str().to_owned(),
-        }
+        Self::Opening { nonce: TaskId::new().as_str().to_owned() }
     }
 
     /// Whether it lets a caller append who names `worker`, or nobody.
     pub fn admits(&self, named: Option<&WorkerId>) -> bool {
         match self {
-            Self::Open {
-                worker: Some(holder),
-                ..
-            } => named.is_none_or(|named| named == holder),
+            Self::Open { worker: Some(holder), .. } => named.is_none_or(|named| named == holder),
             Self::Open { worker: None, .. } => true,
             Self::Opening { .. } | Self::Closed { .. } => false,
         }
@@ -83,11 +78,7 @@ impl fmt::Display for Fence {
         match self {
             Self::Opening { nonce } => write!(f, "opening {nonce}"),
             Self::Open { attempt, worker } => {
-                write!(
-                    f,
-                    "open {attempt} {}",
-                    worker.as_ref().map_or("", WorkerId::as_str)
-                )
+                write!(f, "open {attempt} {}", worker.as_ref().map_or("", WorkerId::as_str))
             }
             Self::Closed { attempt } => write!(f, "closed {attempt}"),
         }
@@ -106,23 +97,16 @@ impl FromStr for Fence {
         let wrong = || NotAFence(text.to_owned());
         let (kind, rest) = text.split_once(' ').ok_or_else(wrong)?;
         match kind {
-            "opening" => Ok(Self::Opening {
-                nonce: rest.to_owned(),
-            }),
+            "opening" => Ok(Self::Opening { nonce: rest.to_owned() }),
             "open" => {
                 let (attempt, worker) = rest.split_once(' ').ok_or_else(wrong)?;
                 let worker = match worker {
                     "" => None,
                     name => Some(name.parse().map_err(|_| wrong())?),
                 };
-                Ok(Self::Open {
-                    attempt: attempt.parse().map_err(|_| wrong())?,
-                    worker,
-                })
+                Ok(Self::Open { attempt: attempt.parse().map_err(|_| wrong())?, worker })
             }
-            "closed" => Ok(Self::Closed {
-                attempt: rest.parse().map_err(|_| wrong())?,
-            }),
+            "closed" => Ok(Self::Closed { attempt: rest.parse().map_err(|_| wrong())? }),
             _ => Err(wrong()),
         }
     }
@@ -138,10 +122,7 @@ mod tests {
         let fences = [
             Fence::opening(),
             Fence::Open { attempt: 3, worker },
-            Fence::Open {
-                attempt: 1,
-                worker: None,
-            },
+            Fence::Open { attempt: 1, worker: None },
             Fence::Closed { attempt: 2 },
         ];
         for fence in fences {
@@ -153,18 +134,9 @@ mod tests {
     #[test]
     fn only_an_open_fence_admits_and_only_its_worker() {
         let (ours, other): (WorkerId, WorkerId) = ("w".parse().unwrap(), "x".parse().unwrap());
-        let open = Fence::Open {
-            attempt: 1,
-            worker: Some(ours.clone()),
-        };
+        let open = Fence::Open { attempt: 1, worker: Some(ours.clone()) };
         assert!(open.admits(Some(&ours)) && open.admits(None) && !open.admits(Some(&other)));
-        assert!(
-            Fence::Open {
-                attempt: 1,
-                worker: None
-            }
-            .admits(Some(&other))
-        );
+        assert!(Fence::Open { attempt: 1, worker: None }.admits(Some(&other)));
         assert!(!Fence::opening().admits(None) && !Fence::Closed { attempt: 1 }.admits(None));
     }
 }

@@ -31,10 +31,7 @@ pub struct Delivery {
 impl Delivery {
     /// Wraps an event.
     pub fn new(event: Event) -> Arc<Self> {
-        Arc::new(Self {
-            event,
-            frame: OnceLock::new(),
-        })
+        Arc::new(Self { event, frame: OnceLock::new() })
     }
 
     /// The bytes of the event, made by `encode` the first time.
@@ -102,13 +99,7 @@ impl Hub {
     /// A hub whose events come from a broker, and the requests its connection must serve.
     pub fn remote() -> (Arc<Self>, mpsc::UnboundedReceiver<Interest>) {
         let (interests, requests) = mpsc::unbounded_channel();
-        (
-            Arc::new(Self {
-                interests: Some(interests),
-                ..Self::default()
-            }),
-            requests,
-        )
+        (Arc::new(Self { interests: Some(interests), ..Self::default() }), requests)
     }
 
     /// The workers of this node that wait for a task.
@@ -120,10 +111,7 @@ impl Hub {
     pub fn topics(&self) -> Vec<(TaskId, u64)> {
         let topics = self.lock();
         let seen = |topic: &Topic| topic.last_seq_id.load(Ordering::Relaxed);
-        topics
-            .iter()
-            .map(|(task, topic)| (task.clone(), seen(topic)))
-            .collect()
+        topics.iter().map(|(task, topic)| (task.clone(), seen(topic))).collect()
     }
 
     /// Subscribes to a task. When this returns, every event published from now on will be heard.

@@ -29,12 +29,7 @@ impl Waiters {
     pub fn join<'a>(&'a self, types: &'a [TaskType]) -> Waiter<'a> {
         let seat = Arc::<Seat>::default();
         self.enqueue(types, &seat);
-        Waiter {
-            waiters: self,
-            types,
-            seat,
-            asking: false,
-        }
+        Waiter { waiters: self, types, seat, asking: false }
     }
 
     /// Wakes the waiter of `task_type` that has waited longest and is not woken yet.
@@ -67,10 +62,7 @@ impl Waiters {
     fn enqueue(&self, types: &[TaskType], seat: &Arc<Seat>) {
         let mut by_type = self.lock();
         for task_type in types {
-            by_type
-                .entry(task_type.clone())
-                .or_default()
-                .push_back(Arc::clone(seat));
+            by_type.entry(task_type.clone()).or_default().push_back(Arc::clone(seat));
         }
     }
 
@@ -158,10 +150,7 @@ mod tests {
         waiters.wake(&a[0]);
         assert!(first.woken().now_or_never().is_some());
         drop(first);
-        assert!(
-            second.woken().now_or_never().is_some(),
-            "the first left while it asked"
-        );
+        assert!(second.woken().now_or_never().is_some(), "the first left while it asked");
         let third = waiters.join(&a);
         waiters.wake(&a[0]);
         second.served();

@@ -35,23 +35,16 @@ impl Tracker {
     }
 
     async fn claim_now(&self, types: &[TaskType], worker: &WorkerId) -> Result<Option<Tracked>> {
-        // Beside other claims the statement may find nothing although a task is pending: every one it
-        // saw was being taken. The second look settles it.
-        for _ in 0..2 {
-            if let Some(task) = self.storage.claim(types, worker, self.clock.now()).await? {
-                count(Transition::Claim.rule().event);
-                self.announce(&task).await;
-                // A first attempt has no history to read.
-                if task.attempt == 1 {
-                    return Ok(Some(Tracked {
-                        task,
-                        history: Vec::new(),
-                    }));
-                }
-                return Ok(Some(self.with_history(task).await?));
-            }
+        let Some(task) = self.storage.claim(types, worker, self.clock.now()).await? else {
+            return Ok(None);
+        };
+        count(Transition::Claim.rule().event);
+        self.announce(&task).await;
+        // A first attempt has no history to read.
+        if task.attempt == 1 {
+            return Ok(Some(Tracked { task, history: Vec::new() }));
         }
-        Ok(None)
+        self.with_history(task).await.map(Some)
     }
 
     /// Begins this very task.
@@ -67,10 +60,7 @@ impl Tracker {
                     task.attempt += 1;
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change {
-                        task,
-                        entries: Vec::new(),
-                    })
+                    Ok(Change { task, entries: Vec::new() })
                 })
                 .await?;
             tracker.announce(&task).await;
@@ -86,23 +76,15 @@ impl Tracker {
         self.to_the_end(async move {
             let now = tracker.clock.now();
             let task = tracker
-                .change_one(
-                    &id,
-                    Transition::Release,
-                    Some(&worker),
-                    async |mut task: Task| {
-                        // No entry of the attempt that is given back comes after the next has begun.
-                        tracker.live.close(&task.id, task.attempt, now).await?;
-                        task.status = Status::Pending;
-                        task.worker_id = None;
-                        task.started_at = None;
-                        task.updated_at = now;
-                        Ok(Change {
-                            task,
-                            entries: Vec::new(),
-                        })
-                    },
-                )
+                .change_one(&id, Transition::Release, Some(&worker), async |mut task: Task| {
+                    // No entry of the attempt that is given back comes after the next has begun.
+                    tracker.live.close(&task.id, task.attempt, now).await?;
+                    task.status = Status::Pending;
+                    task.worker_id = None;
+                    task.started_at = None;
+                    task.updated_at = now;
+                    Ok(Change { task, entries: Vec::new() })
+                })
                 .await?;
             tracker.announce(&task).await;
             tracker.wake(&task);
@@ -136,10 +118,7 @@ impl Tracker {
             })
             .await?;
         count(transition.rule().event);
-        changed
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::TaskNotFound(id.clone()))
+        changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it.

@@ -34,10 +34,7 @@ pub enum Error {
 
 impl Error {
     pub(super) fn refused(task: &TaskId, refused: Refused) -> Self {
-        Self::Refused {
-            task: task.clone(),
-            refused,
-        }
+        Self::Refused { task: task.clone(), refused }
     }
 }
 

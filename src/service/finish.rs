@@ -40,8 +40,7 @@ impl Tracker {
         worker: Option<WorkerId>,
         result: Option<JsonObject>,
     ) -> Result<Task> {
-        self.finish(id, Transition::Complete, worker, result, None)
-            .await
+        self.finish(id, Transition::Complete, worker, result, None).await
     }
 
     /// Ends a task badly.
@@ -75,12 +74,7 @@ impl Tracker {
             let ended = tracker
                 .change_one(&id, transition, worker.as_ref(), async |task: Task| {
                     let status = transition.rule().to.unwrap_or(task.status);
-                    let ending = Ending {
-                        status,
-                        result,
-                        error,
-                        at: tracker.clock.now(),
-                    };
+                    let ending = Ending { status, result, error, at: tracker.clock.now() };
                     let change = tracker.close(task, ending).await?;
                     last_seq_id = newest(&change);
                     Ok(change)
@@ -112,10 +106,7 @@ impl Tracker {
 
     async fn sweep_batch(&self, now: Timestamp) -> Result<u64> {
         let mut newest_of = std::collections::HashMap::new();
-        let overdue = Selection::Overdue {
-            now,
-            limit: SWEEP_BATCH,
-        };
+        let overdue = Selection::Overdue { now, limit: SWEEP_BATCH };
         let ended = self
             .storage
             .change(overdue, async |tasks: Vec<Task>| {
@@ -125,11 +116,8 @@ impl Tracker {
                     .collect()
                     .await;
                 let changes = closable(changes)?;
-                newest_of.extend(
-                    changes
-                        .iter()
-                        .map(|change| (change.task.id.clone(), newest(change))),
-                );
+                newest_of
+                    .extend(changes.iter().map(|change| (change.task.id.clone(), newest(change))));
                 Ok::<_, Error>(changes)
             })
             .await?;
@@ -137,8 +125,7 @@ impl Tracker {
         futures::stream::iter(&ended)
             .for_each_concurrent(CONCURRENCY, async |task| {
                 count(rule.event);
-                self.settle_or_leave(task, newest_of.get(&task.id).copied().unwrap_or(0))
-                    .await;
+                self.settle_or_leave(task, newest_of.get(&task.id).copied().unwrap_or(0)).await;
             })
             .await;
         Ok(ended.len() as u64)
@@ -178,20 +165,14 @@ impl Tracker {
     async fn settle(&self, task: &Task, mut last_seq_id: u64) -> Result<()> {
         loop {
             let end = StatusChange::of(task, last_seq_id);
-            match self
-                .live
-                .end(&task.id, task.attempt, &end, self.clock.now())
-                .await?
-            {
+            match self.live.end(&task.id, task.attempt, &end, self.clock.now()).await? {
                 Ended::Gone => return Ok(self.storage.settled(&task.id).await?),
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
                     self.storage.seal(&task.id, &page.entries).await?;
-                    last_seq_id = page
-                        .entries
-                        .last()
-                        .map_or(page.last_seq_id, |newest| newest.seq_id);
+                    last_seq_id =
+                        page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
                 }
             }
         }
@@ -212,12 +193,7 @@ impl Tracker {
 
 impl Ending {
     fn timeout(at: Timestamp) -> Self {
-        Self {
-            status: Status::Timeout,
-            result: None,
-            error: None,
-            at,
-        }
+        Self { status: Status::Timeout, result: None, error: None, at }
     }
 }
 

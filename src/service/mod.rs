@@ -51,13 +51,7 @@ pub struct Tracker {
 impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
-        Self {
-            storage,
-            live,
-            hub,
-            clock,
-            detached: TaskTracker::new(),
-        }
+        Self { storage, live, hub, clock, detached: TaskTracker::new() }
     }
 
     /// The clock that the use cases go by.
@@ -80,8 +74,7 @@ impl Tracker {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let work = self.detached.spawn(work.in_current_span());
-        work.await
-            .unwrap_or_else(|error| Err(Error::Internal(error.into())))
+        work.await.unwrap_or_else(|error| Err(Error::Internal(error.into())))
     }
 }
 

@@ -38,19 +38,11 @@ impl Tracker {
         let mut pause = Duration::from_millis(5);
         let mut verified = None;
         loop {
-            let append = Append {
-                entries,
-                worker,
-                now,
-                verified: verified.as_ref(),
-            };
+            let append = Append { entries, worker, now, verified: verified.as_ref() };
             let fence = match self.live.append(id, append).await? {
                 Appended::Kept { last_seq_id } => {
                     metrics::counter!("entries_appended_total").increment(entries.len() as u64);
-                    return Ok(Accepted {
-                        last_seq_id,
-                        timestamp: now,
-                    });
+                    return Ok(Accepted { last_seq_id, timestamp: now });
                 }
                 Appended::Unverified(fence) => fence,
             };

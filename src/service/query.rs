@@ -68,10 +68,7 @@ impl Tracker {
         loop {
             let page = self.live.read(id, newest(history), PAGE).await?;
             let is_last = page.last_seq_id > 0
-                && page
-                    .entries
-                    .last()
-                    .map_or(newest(history), |last| last.seq_id)
+                && page.entries.last().map_or(newest(history), |last| last.seq_id)
                     >= page.last_seq_id;
             let is_empty = page.entries.is_empty();
             history.extend(page.entries);
@@ -88,10 +85,7 @@ impl Tracker {
         let next = (listed.len() == limit as usize)
             .then(|| listed.last())
             .flatten()
-            .map(|last| Cursor {
-                created_at: last.task.created_at,
-                id: last.task.id.clone(),
-            });
+            .map(|last| Cursor { created_at: last.task.created_at, id: last.task.id.clone() });
         let running: Vec<TaskId> = listed
             .iter()
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())

@@ -28,20 +28,8 @@ impl Tracker {
     pub async fn register(&self, registration: Registration) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let Registration {
-                id,
-                task_type,
-                metadata,
-                params,
-                timeout,
-            } = registration;
-            let new = NewTask {
-                id: id.unwrap_or_default(),
-                task_type,
-                metadata,
-                params,
-                timeout,
-            };
+            let Registration { id, task_type, metadata, params, timeout } = registration;
+            let new = NewTask { id: id.unwrap_or_default(), task_type, metadata, params, timeout };
             let task = tracker
                 .storage
                 .insert(&new, tracker.clock.now())
@@ -70,10 +58,8 @@ impl Tracker {
                 .await?
                 // Ended tasks do not change, so this can only be another retry of the same.
                 .ok_or_else(|| {
-                    let refused = Refused::InvalidTransition {
-                        from: parent.status,
-                        attempted: rule.word,
-                    };
+                    let refused =
+                        Refused::InvalidTransition { from: parent.status, attempted: rule.word };
                     Error::refused(&id, refused)
                 })?;
             count(rule.event);
@@ -97,9 +83,6 @@ impl Tracker {
 
     /// The task, or that there is none.
     pub(super) async fn existing(&self, id: &TaskId) -> Result<Task> {
-        self.storage
-            .get(id)
-            .await?
-            .ok_or_else(|| Error::TaskNotFound(id.clone()))
+        self.storage.get(id).await?.ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 }

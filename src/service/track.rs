@@ -102,11 +102,7 @@ impl Tracker {
             // The log begins further on: what is before it is sealed, or gone for good.
             Some(_) => {
                 let sealed = self.storage.sealed(id, after).await?;
-                Ok(Past::Entries(if sealed.is_empty() {
-                    page.entries
-                } else {
-                    sealed
-                }))
+                Ok(Past::Entries(if sealed.is_empty() { page.entries } else { sealed }))
             }
             None => Ok(Past::CaughtUp),
         }
@@ -185,11 +181,7 @@ impl Track {
                     break;
                 }
             }
-            signal = if events.len() < BATCH {
-                subscription.try_next()
-            } else {
-                None
-            };
+            signal = if events.len() < BATCH { subscription.try_next() } else { None };
         }
         self.measure(&events);
         events
@@ -197,13 +189,10 @@ impl Track {
 
     /// How long the newest entry took from its acknowledgement to here, clocks of nodes being equal.
     fn measure(&self, events: &[Arc<Delivery>]) {
-        let newest = events
-            .iter()
-            .rev()
-            .find_map(|delivery| match &delivery.event {
-                Event::Progress(entry) => Some(entry.timestamp),
-                Event::Status(_) => None,
-            });
+        let newest = events.iter().rev().find_map(|delivery| match &delivery.event {
+            Event::Progress(entry) => Some(entry.timestamp),
+            Event::Status(_) => None,
+        });
         if let Some(published) = newest {
             let took = self.tracker.clock.now().since(published);
             metrics::histogram!("publish_to_delivery_seconds").record(took.as_secs_f64());

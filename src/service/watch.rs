@@ -62,19 +62,15 @@ impl Tracker {
     pub async fn gauge_tasks(&self) -> Result<u64> {
         let counts = self.storage.count_active().await?;
         let of = |status: Status| {
-            counts
-                .iter()
-                .find(|(counted, _)| *counted == status)
-                .map_or(0, |(_, tasks)| *tasks)
+            counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, tasks)| *tasks)
         };
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge is a float; so many tasks do not exist"
         )]
-        for (gauge, status) in [
-            ("tasks_pending", Status::Pending),
-            ("tasks_in_progress", Status::InProgress),
-        ] {
+        for (gauge, status) in
+            [("tasks_pending", Status::Pending), ("tasks_in_progress", Status::InProgress)]
+        {
             metrics::gauge!(gauge).set(of(status) as f64);
         }
         Ok(counts.len() as u64)
@@ -92,12 +88,6 @@ impl Tracker {
 
 async fn check(name: &'static str, ping: impl Future<Output = bool>) -> Health {
     let asked = Instant::now();
-    let is_up = tokio::time::timeout(PING_TIMEOUT, ping)
-        .await
-        .unwrap_or(false);
-    Health {
-        name,
-        is_up,
-        took: asked.elapsed(),
-    }
+    let is_up = tokio::time::timeout(PING_TIMEOUT, ping).await.unwrap_or(false);
+    Health { name, is_up, took: asked.elapsed() }
 }

@@ -28,25 +28,49 @@ pub(super) fn in_first_parameter(kind: Kind) -> &'static str {
     }
 }
 
+/// How a claim looks for its task.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look {
+    /// Straight at the oldest.
+    Direct,
+    /// At so many of each type.
+    Offers(u32),
+}
+
+/// How often a claim looks before it believes that nothing is pending. Beside other claims Postgres may find
+/// nothing although a task is pending: every one it saw was being taken. So it looks again, at more.
+pub(super) fn looks(kind: Kind, types: usize) -> &'static [Look] {
+    match (kind, types) {
+        (Kind::Postgres, 1) => &[Look::Direct, Look::Direct],
+        (Kind::Postgres, _) => &[Look::Offers(8), Look::Offers(256)],
+        (Kind::Sqlite, _) => &[Look::Direct],
+    }
+}
+
 /// A sub-select of the id of the oldest pending task of the types in `$1`, which no other claim takes.
 ///
 /// `task_type = ANY($1) ORDER BY created_at` would lose the index order and sort every pending task.
 /// Instead each type offers its oldest by the partial index, and the oldest of all is taken.
 ///
-/// On Postgres each type offers several and the first that is not locked by another claim is taken:
-/// `LATERAL` with a lock inside is always a nested loop, which visits the offers in their order
-/// and stops at the first it gets. Sorting outside would lock every offer. SQLite has one writer, so
-/// its oldest is free; it has no `LATERAL` either.
-pub(super) fn oldest_pending(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Postgres => {
+/// On Postgres each of several types offers `$6` tasks and the first that is not locked by another claim is
+/// taken: `LATERAL` with a lock inside is always a nested loop, which visits the offers in their order
+/// and stops at the first it gets. Sorting outside would lock every offer. One type needs no offers: its range
+/// of the index is walked until a row is free. SQLite has one writer, so its oldest is free.
+pub(super) fn oldest_pending(kind: Kind, look: Look) -> &'static str {
+    match (kind, look) {
+        (Kind::Postgres, Look::Direct) => {
+            "SELECT id FROM tracker_tasks
+             WHERE status = 'pending' AND task_type = ($1::text[])[1]
+             ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"
+        }
+        (Kind::Postgres, Look::Offers(_)) => {
             "SELECT taken.id
              FROM (SELECT offer.id
                    FROM unnest($1::text[]) AS wanted (task_type)
                    CROSS JOIN LATERAL (
                        SELECT id, created_at FROM tracker_tasks
                        WHERE status = 'pending' AND task_type = wanted.task_type
-                       ORDER BY created_at, id LIMIT 64) AS offer
+                       ORDER BY created_at, id LIMIT $6) AS offer
                    ORDER BY offer.created_at, offer.id) AS offered
              CROSS JOIN LATERAL (
                  SELECT id FROM tracker_tasks
@@ -54,7 +78,7 @@ pub(super) fn oldest_pending(kind: Kind) -> &'static str {
                  FOR UPDATE SKIP LOCKED) AS taken
              LIMIT 1"
         }
-        Kind::Sqlite => {
+        (Kind::Sqlite, _) => {
             "SELECT oldest.id
              FROM json_each($1) AS wanted
              JOIN tracker_tasks AS oldest ON oldest.id = (

@@ -70,12 +70,7 @@ pub(super) fn seal_statements(id: &TaskId, entries: &[Entry]) -> Vec<Statement> 
             bytes += entry.progress.as_str().len();
             bytes <= ROW_BYTES
         };
-        let count = rest
-            .iter()
-            .take(ROW_ENTRIES)
-            .take_while(fits)
-            .count()
-            .max(1);
+        let count = rest.iter().take(ROW_ENTRIES).take_while(fits).count().max(1);
         let (row, later) = rest.split_at(count);
         let latest = &row[count - 1];
         statements.push(

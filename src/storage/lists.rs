@@ -50,9 +50,8 @@ struct ListedRow {
 impl Storage {
     /// A page of at most `limit` tasks, newest first.
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Listed>, Error> {
-        let rows: Vec<ListedRow> = list_statement(filter, limit)
-            .fetch_all(self.database.reader())
-            .await?;
+        let rows: Vec<ListedRow> =
+            list_statement(filter, limit).fetch_all(self.database.reader()).await?;
         rows.into_iter()
             .map(|row| {
                 let latest = row.latest.as_deref().map(Entry::parse).transpose();
@@ -118,10 +117,7 @@ pub(super) fn list_statement(filter: &Filter, limit: u32) -> Statement {
         add("created_at < ?", vec![before.into()]);
     }
     if let Some(Cursor { created_at, id }) = &filter.cursor {
-        add(
-            "(created_at, id) < (?, ?)",
-            vec![(*created_at).into(), id.into()],
-        );
+        add("(created_at, id) < (?, ?)", vec![(*created_at).into(), id.into()]);
     }
     let (columns, limit_at) = (columns!(), values.len() + 1);
     let statement = Statement::new(format!(
@@ -131,8 +127,5 @@ pub(super) fn list_statement(filter: &Filter, limit: u32) -> Statement {
          FROM tracker_tasks WHERE TRUE{conditions}
          ORDER BY created_at DESC, id DESC LIMIT ${limit_at}"
     ));
-    values
-        .into_iter()
-        .fold(statement, Statement::bind)
-        .bind(limit)
+    values.into_iter().fold(statement, Statement::bind).bind(limit)
 }

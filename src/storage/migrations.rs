@@ -36,10 +36,7 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
         if asked.elapsed() >= patience {
             return Err(Error::Unreachable(patience, error));
         }
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "waiting for the database"
-        );
+        tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     match database {
@@ -58,10 +55,7 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
             connection.close().await.map_err(MigrateError::Execute)?;
         }
         Database::Sqlite { writer, .. } => {
-            migrator(|(_, _, _, sqlite)| sqlite)
-                .set_ignore_missing(true)
-                .run(writer)
-                .await?;
+            migrator(|(_, _, _, sqlite)| sqlite).set_ignore_missing(true).run(writer).await?;
         }
     }
     Ok(())
@@ -70,13 +64,7 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
 fn migrator(sql: fn((i64, &'static str, &'static str, &'static str)) -> &'static str) -> Migrator {
     let migration = |file: (i64, &'static str, &'static str, &'static str)| {
         let (number, name, ..) = file;
-        Migration::new(
-            number,
-            name.into(),
-            MigrationType::Simple,
-            sql(file).into_sql_str(),
-            false,
-        )
+        Migration::new(number, name.into(), MigrationType::Simple, sql(file).into_sql_str(), false)
     };
     Migrator::with_migrations(FILES.into_iter().map(migration).collect())
 }
@@ -89,19 +77,13 @@ mod tests {
     fn declared(sql: &str) -> Vec<&str> {
         sql.lines()
             .filter(|line| !line.trim_start().starts_with("--"))
-            .filter_map(
-                |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-                    ["CREATE", "TABLE" | "INDEX", name, ..] | ["CONSTRAINT", name, ..] => {
-                        Some(name)
-                    }
-                    [name, kind, ..]
-                        if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') =>
-                    {
-                        line.starts_with("    ").then_some(name)
-                    }
-                    _ => None,
-                },
-            )
+            .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["CREATE", "TABLE" | "INDEX", name, ..] | ["CONSTRAINT", name, ..] => Some(name),
+                [name, kind, ..] if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') => {
+                    line.starts_with("    ").then_some(name)
+                }
+                _ => None,
+            })
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
 use super::lists::list_statement;
-use super::{Cursor, Error, Filter, Selection, Storage, unreadable};
+use super::{Cursor, Error, Filter, Selection, Storage, dialect, unreadable};
 use crate::database::{Kind, Statement};
 use crate::domain::{Status, TaskId, TaskType, Timestamp, WorkerId};
 
@@ -12,37 +12,19 @@ impl Storage {
         let kind = self.database.kind();
         let a_type: TaskType = "type-1".parse().map_err(|_| unreadable("a name"))?;
         let a_worker: WorkerId = "worker-1".parse().map_err(|_| unreadable("a name"))?;
-        let cursor = Some(Cursor {
-            created_at: now,
-            id: TaskId::new(),
-        });
-        let list = |filter: Filter| {
-            list_statement(
-                &Filter {
-                    cursor: cursor.clone(),
-                    ..filter
-                },
-                50,
-            )
+        let cursor = Some(Cursor { created_at: now, id: TaskId::new() });
+        let list =
+            |filter: Filter| list_statement(&Filter { cursor: cursor.clone(), ..filter }, 50);
+        let claim = |types: &[TaskType]| {
+            self.claim_statement(types, dialect::looks(kind, types.len())[0], &a_worker, now)
         };
         let overdue = Selection::Overdue { now, limit: 100 };
-        let by_type = Filter {
-            task_type: Some(a_type.clone()),
-            ..Filter::default()
-        };
-        let by_worker = Filter {
-            worker_id: Some(a_worker.clone()),
-            ..Filter::default()
-        };
-        let by_status = Filter {
-            status: Some(Status::Failed),
-            ..Filter::default()
-        };
+        let by_type = Filter { task_type: Some(a_type.clone()), ..Filter::default() };
+        let by_worker = Filter { worker_id: Some(a_worker.clone()), ..Filter::default() };
+        let by_status = Filter { status: Some(Status::Failed), ..Filter::default() };
         let statements = [
-            (
-                "claim",
-                self.claim_statement(&[a_type.clone(), a_type], &a_worker, now),
-            ),
+            ("claim of one type", claim(std::slice::from_ref(&a_type))),
+            ("claim of two types", claim(&[a_type.clone(), a_type])),
             ("sweep", overdue.statement(kind)),
             ("list", list(Filter::default())),
             ("list by type", list(by_type)),

@@ -155,30 +155,32 @@ impl Storage {
     }
 
     /// Gives the oldest pending task of `types` to `worker`: one statement, one task, never twice.
-    ///
-    /// While others claim too it may say `None` although a task is pending: ask once more before believing it.
     pub async fn claim(
         &self,
         types: &[TaskType],
         worker: &WorkerId,
         now: Timestamp,
     ) -> Result<Option<Task>, Error> {
-        let row: Option<TaskRow> = self
-            .claim_statement(types, worker, now)
-            .fetch_optional(self.database.writer())
-            .await?;
-        row.map(Task::try_from).transpose()
+        for look in dialect::looks(self.database.kind(), types.len()) {
+            let statement = self.claim_statement(types, *look, worker, now);
+            let row: Option<TaskRow> = statement.fetch_optional(self.database.writer()).await?;
+            if let Some(row) = row {
+                return row.try_into().map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn claim_statement(
         &self,
         types: &[TaskType],
+        look: dialect::Look,
         worker: &WorkerId,
         now: Timestamp,
     ) -> Statement {
-        let oldest = dialect::oldest_pending(self.database.kind());
-        let returning = columns!();
-        Statement::new(format!(
+        let kind = self.database.kind();
+        let (oldest, returning) = (dialect::oldest_pending(kind, look), columns!());
+        let statement = Statement::new(format!(
             "UPDATE tracker_tasks
              SET status = $2, worker_id = $3, started_at = $4, updated_at = $5, attempt = attempt + 1
              WHERE id = ({oldest}) RETURNING {returning}"
@@ -187,7 +189,11 @@ impl Storage {
         .bind(Status::InProgress)
         .bind(worker)
         .bind(now)
-        .bind(now)
+        .bind(now);
+        match look {
+            dialect::Look::Offers(offers) => statement.bind(offers),
+            dialect::Look::Direct => statement,
+        }
     }
 
     /// Which of `types` have a task waiting.
@@ -207,14 +213,11 @@ impl Storage {
 
     /// Reads a task.
     pub async fn get(&self, id: &TaskId) -> Result<Option<Task>, Error> {
-        let row: Option<TaskRow> = Statement::new(concat!(
-            "SELECT ",
-            columns!(),
-            " FROM tracker_tasks WHERE id = $1"
-        ))
-        .bind(id)
-        .fetch_optional(self.database.reader())
-        .await?;
+        let row: Option<TaskRow> =
+            Statement::new(concat!("SELECT ", columns!(), " FROM tracker_tasks WHERE id = $1"))
+                .bind(id)
+                .fetch_optional(self.database.reader())
+                .await?;
         row.map(Task::try_from).transpose()
     }
 
@@ -225,11 +228,7 @@ impl Storage {
         let rows: Vec<TaskRow> = Statement::new(format!(
             "SELECT {columns} FROM tracker_tasks WHERE completed_at IS NOT NULL AND id{member}"
         ))
-        .bind(
-            ids.iter()
-                .map(|id| id.as_str().to_owned())
-                .collect::<Vec<_>>(),
-        )
+        .bind(ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>())
         .fetch_all(self.database.reader())
         .await?;
         rows.into_iter().map(Task::try_from).collect()
@@ -252,10 +251,7 @@ impl Storage {
             .fetch_all(transaction.executor())
             .await
             .map_err(E::from)?;
-        let tasks = rows
-            .into_iter()
-            .map(Task::try_from)
-            .collect::<Result<Vec<_>, Error>>()?;
+        let tasks = rows.into_iter().map(Task::try_from).collect::<Result<Vec<_>, Error>>()?;
         let changes = decide(tasks).await?;
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;

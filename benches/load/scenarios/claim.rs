@@ -40,16 +40,10 @@ impl Worker for Claim {
                 .iter()
                 .map(|&index| self.backlog.unclaimed[index].load(Ordering::Relaxed))
                 .sum();
-            ensure!(
-                left < self.backlog.workers,
-                "claim answered null with {left} tasks pending"
-            );
+            ensure!(left < self.backlog.workers, "claim answered null with {left} tasks pending");
             return Ok(Step::Exhausted);
         };
-        let number = task
-            .id
-            .strip_prefix("claim-")
-            .and_then(|number| number.parse::<usize>().ok());
+        let number = task.id.strip_prefix("claim-").and_then(|number| number.parse::<usize>().ok());
         let number =
             number.with_context(|| format!("claim gave a task of another run: {}", task.id))?;
         let task_type = number % self.backlog.unclaimed.len();
@@ -112,10 +106,7 @@ pub(super) async fn run(
 
 /// What the worker of this index sends.
 pub(super) fn request(index: usize, types: usize, asked: usize) -> Bytes {
-    let names: Vec<String> = asked_by(index, types, asked)
-        .into_iter()
-        .map(type_name)
-        .collect();
+    let names: Vec<String> = asked_by(index, types, asked).into_iter().map(type_name).collect();
     Bytes::from(
         json!({ "taskTypes": names, "workerId": format!("{}-{index}", seed::WORKER) }).to_string(),
     )

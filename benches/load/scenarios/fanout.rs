@@ -51,11 +51,7 @@ enum Pace {
     /// One request after the other, unless that would be `lead` deliveries ahead of the readers: a
     /// queue that only grows would be measured otherwise, and emptying it could take longer than
     /// the round.
-    Unpaused {
-        delivered: Arc<AtomicU64>,
-        readers: u64,
-        lead: u64,
-    },
+    Unpaused { delivered: Arc<AtomicU64>, readers: u64, lead: u64 },
 }
 
 pub(super) async fn run(stage: &Stage<'_>, paced: bool, entries: usize) -> Result<Sample> {
@@ -100,17 +96,10 @@ async fn append_apart(
     until: Instant,
 ) -> Result<u64> {
     let appending = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connection = Connection::open(address).await?;
-            let mut appender = Appender {
-                connection,
-                path,
-                entries,
-                sent: 0,
-            };
+            let mut appender = Appender { connection, path, entries, sent: 0 };
             appender.run(&pace, until).await?;
             anyhow::Ok(appender.sent)
         })
@@ -127,11 +116,7 @@ impl Appender {
                 Pace::Steady => {
                     ticks.tick().await;
                 }
-                Pace::Unpaused {
-                    delivered,
-                    readers,
-                    lead,
-                } => {
+                Pace::Unpaused { delivered, readers, lead } => {
                     if self.sent * readers > delivered.load(Ordering::Relaxed) + lead {
                         sleep(Duration::from_millis(1)).await;
                         continue;
@@ -175,29 +160,19 @@ async fn follow(
     delivered: Arc<AtomicU64>,
 ) -> Result<Followed> {
     let (mut frames, mut order) = (Frames::default(), Order::default());
-    let mut followed = Followed {
-        deliveries: 0,
-        latencies: Vec::new(),
-        entries: 0,
-    };
+    let mut followed = Followed { deliveries: 0, latencies: Vec::new(), entries: 0 };
     while let Some(chunk) = stream.chunk().await? {
         let received = clock::now();
         let (stamp, counted, before) = (clock::stamp(received), window.holds(received), order.last);
         frames.feed(&chunk, |frame| {
             if order.admit(&frame)? && counted {
-                followed
-                    .latencies
-                    .push(stamp.saturating_sub(frame.stamp()?));
+                followed.latencies.push(stamp.saturating_sub(frame.stamp()?));
             }
             Ok(())
         })?;
         delivered.fetch_add(order.last - before, Ordering::Relaxed);
     }
-    ensure!(
-        order.ended,
-        "a stream closed without its end, after entry {}",
-        order.last
-    );
+    ensure!(order.ended, "a stream closed without its end, after entry {}", order.last);
     followed.deliveries = u64::try_from(followed.latencies.len())?;
     followed.entries = order.last;
     Ok(followed)
@@ -214,18 +189,11 @@ async fn gather(
     let limit = (clock::now() + DRAIN_LIMIT).into();
     loop {
         let Ok(joined) = timeout_at(limit, crew.join_next()).await else {
-            bail!(
-                "{} readers did not see the end within {DRAIN_LIMIT:?}",
-                crew.len()
-            );
+            bail!("{} readers did not see the end within {DRAIN_LIMIT:?}", crew.len());
         };
         let Some(joined) = joined else { break };
         let followed = joined.context("a reader panicked")??;
-        ensure!(
-            followed.entries == sent,
-            "a reader got {} of {sent} entries",
-            followed.entries
-        );
+        ensure!(followed.entries == sent, "a reader got {} of {sent} entries", followed.entries);
         deliveries += followed.deliveries;
         latencies.extend(followed.latencies);
     }

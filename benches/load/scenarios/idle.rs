@@ -28,10 +28,7 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
     drop(open(stage, &tasks[0]).await?);
     tokio::time::sleep(SETTLE).await;
 
-    let (before, cpu_before) = (
-        procfs::resident_kib(stage.meter.server)?,
-        stage.meter.read()?,
-    );
+    let (before, cpu_before) = (procfs::resident_kib(stage.meter.server)?, stage.meter.read()?);
     let (mut streams, mut latencies) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let begun = clock::now();
     for task in tasks.iter().cycle().take(count) {
@@ -46,10 +43,7 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
     let mut connection = Connection::open(stage.address).await?;
     for task in &tasks {
         let path = format!("{API}/tasks/{task}/progress");
-        connection
-            .post(&path, progress::request(1))
-            .await?
-            .expect(StatusCode::OK, "progress")?;
+        connection.post(&path, progress::request(1)).await?.expect(StatusCode::OK, "progress")?;
     }
     for stream in streams {
         let arrived = tokio::time::timeout(ARRIVAL_LIMIT, first_entry(stream)).await;
@@ -62,10 +56,7 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
 /// A stream that has sent its first bytes, so that the server has done all that opening it takes.
 async fn open(stage: &Stage<'_>, task: &str) -> Result<EventStream> {
     let mut stream = Connection::open(stage.address).await?.track(task).await?;
-    ensure!(
-        stream.chunk().await?.is_some(),
-        "a stream of a running task closed at once"
-    );
+    ensure!(stream.chunk().await?.is_some(), "a stream of a running task closed at once");
     Ok(stream)
 }
 

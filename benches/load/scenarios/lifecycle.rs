@@ -48,10 +48,7 @@ impl Worker for Life {
                 .await?
                 .expect(StatusCode::OK, "progress")?;
             let seq_id = reply.json::<Appended>("progress")?.seq_id;
-            ensure!(
-                seq_id == expected,
-                "entry {expected} of {task} became number {seq_id}"
-            );
+            ensure!(seq_id == expected, "entry {expected} of {task} became number {seq_id}");
         }
         seed::complete(connection, &task, seed::WORKER).await?;
         self.lived.push(task);

@@ -31,11 +31,7 @@ pub(crate) enum Kind {
     /// Tasks registered, one a request.
     Register { connections: usize },
     /// Tasks claimed from a backlog of `types` types, each worker asking for `asked` of them.
-    Claim {
-        workers: usize,
-        types: usize,
-        asked: usize,
-    },
+    Claim { workers: usize, types: usize, asked: usize },
     /// Entries appended to a hundred running tasks, `entries` a request.
     Progress { connections: usize, entries: usize },
     /// Whole lives: register, claim, ten entries, complete.
@@ -66,58 +62,37 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "claim-8",
         about: "claim, 8 workers, one type",
         unit: "claims/s",
-        kind: Kind::Claim {
-            workers: 8,
-            types: 1,
-            asked: 1,
-        },
+        kind: Kind::Claim { workers: 8, types: 1, asked: 1 },
     },
     Scenario {
         name: "claim-64",
         about: "claim, 64 workers, one type",
         unit: "claims/s",
-        kind: Kind::Claim {
-            workers: 64,
-            types: 1,
-            asked: 1,
-        },
+        kind: Kind::Claim { workers: 64, types: 1, asked: 1 },
     },
     Scenario {
         name: "claim-64-types",
         about: "claim, 64 workers, 50 types, each asking for 3",
         unit: "claims/s",
-        kind: Kind::Claim {
-            workers: 64,
-            types: 50,
-            asked: 3,
-        },
+        kind: Kind::Claim { workers: 64, types: 50, asked: 3 },
     },
     Scenario {
         name: "progress-1",
         about: "append to 100 tasks, 1 connection",
         unit: "entries/s",
-        kind: Kind::Progress {
-            connections: 1,
-            entries: 1,
-        },
+        kind: Kind::Progress { connections: 1, entries: 1 },
     },
     Scenario {
         name: "progress-32",
         about: "append to 100 tasks, 32 connections",
         unit: "entries/s",
-        kind: Kind::Progress {
-            connections: 32,
-            entries: 1,
-        },
+        kind: Kind::Progress { connections: 32, entries: 1 },
     },
     Scenario {
         name: "progress-batch",
         about: "append to 100 tasks, 32 connections, 100 entries a request",
         unit: "entries/s",
-        kind: Kind::Progress {
-            connections: 32,
-            entries: 100,
-        },
+        kind: Kind::Progress { connections: 32, entries: 100 },
     },
     Scenario {
         name: "lifecycle-64",
@@ -129,28 +104,19 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "fanout-paced",
         about: "one task to all readers, 10 entries/s",
         unit: "deliveries/s",
-        kind: Kind::FanOut {
-            paced: true,
-            entries: 1,
-        },
+        kind: Kind::FanOut { paced: true, entries: 1 },
     },
     Scenario {
         name: "fanout-saturated",
         about: "one task to all readers, 1 appender without pause",
         unit: "deliveries/s",
-        kind: Kind::FanOut {
-            paced: false,
-            entries: 1,
-        },
+        kind: Kind::FanOut { paced: false, entries: 1 },
     },
     Scenario {
         name: "fanout-saturated-batch",
         about: "one task to all readers, 1 appender without pause, 16 entries a request",
         unit: "deliveries/s",
-        kind: Kind::FanOut {
-            paced: false,
-            entries: 16,
-        },
+        kind: Kind::FanOut { paced: false, entries: 16 },
     },
     Scenario {
         name: "idle-streams",
@@ -183,15 +149,10 @@ impl Scenario {
     pub(crate) async fn run(&self, stage: &Stage<'_>) -> Result<Sample> {
         match self.kind {
             Kind::Register { connections } => register::run(stage, connections).await,
-            Kind::Claim {
-                workers,
-                types,
-                asked,
-            } => claim::run(stage, workers, types, asked).await,
-            Kind::Progress {
-                connections,
-                entries,
-            } => progress::run(stage, connections, entries).await,
+            Kind::Claim { workers, types, asked } => claim::run(stage, workers, types, asked).await,
+            Kind::Progress { connections, entries } => {
+                progress::run(stage, connections, entries).await
+            }
             Kind::Lifecycle { connections } => lifecycle::run(stage, connections).await,
             Kind::FanOut { paced, entries } => fanout::run(stage, paced, entries).await,
             Kind::IdleStreams => idle::run(stage).await,
@@ -206,15 +167,8 @@ impl Scenario {
             Kind::Register { connections } => {
                 (connections, seed::registration(None, seed::TASK_TYPE))
             }
-            Kind::Claim {
-                workers,
-                types,
-                asked,
-            } => (workers, claim::request(0, types, asked)),
-            Kind::Progress {
-                connections,
-                entries,
-            } => (connections, progress::request(entries)),
+            Kind::Claim { workers, types, asked } => (workers, claim::request(0, types, asked)),
+            Kind::Progress { connections, entries } => (connections, progress::request(entries)),
             Kind::Lifecycle { connections } => (connections, entry()),
             Kind::FanOut { entries, .. } => (options.readers + 1, progress::request(entries)),
             Kind::IdleStreams => (options.streams, entry()),

@@ -53,8 +53,7 @@ impl Worker for Append {
             "{count} of {} entries were appended",
             self.entries
         );
-        self.acknowledged
-            .push((task, appended.seq_id + 1 - count, appended.seq_id));
+        self.acknowledged.push((task, appended.seq_id + 1 - count, appended.seq_id));
         Ok(Step::Did(count))
     }
 }
@@ -62,10 +61,7 @@ impl Worker for Append {
 pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -> Result<Sample> {
     let tasks = seed::running(stage.address, u64::try_from(TASKS)?).await?;
     let paths = Arc::new(
-        tasks
-            .iter()
-            .map(|task| format!("{API}/tasks/{task}/progress"))
-            .collect::<Vec<_>>(),
+        tasks.iter().map(|task| format!("{API}/tasks/{task}/progress")).collect::<Vec<_>>(),
     );
     let count = u64::try_from(entries)?;
     let worker = |index: usize| Append {
@@ -80,11 +76,7 @@ pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -
     let driven = drive(stage, (0..connections).map(worker).collect()).await?;
 
     let mut ranges = vec![Vec::new(); TASKS];
-    for (task, first, last) in driven
-        .workers
-        .into_iter()
-        .flat_map(|worker| worker.acknowledged)
-    {
+    for (task, first, last) in driven.workers.into_iter().flat_map(|worker| worker.acknowledged) {
         ranges[task].push((first, last));
     }
     let mut connection = Connection::open(stage.address).await?;
@@ -97,16 +89,10 @@ pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -
             .await?
             .expect(StatusCode::OK, "a running task")?;
         let history: History = reply.json("a running task")?;
-        let kept: Vec<_> = history
-            .progress_history
-            .iter()
-            .map(|entry| (entry.seq_id, entry.seq_id))
-            .collect();
+        let kept: Vec<_> =
+            history.progress_history.iter().map(|entry| (entry.seq_id, entry.seq_id)).collect();
         let kept = contiguous(&kept).with_context(|| format!("the history of {task}"))?;
-        ensure!(
-            kept == acknowledged,
-            "{task} acknowledged {acknowledged} entries and kept {kept}"
-        );
+        ensure!(kept == acknowledged, "{task} acknowledged {acknowledged} entries and kept {kept}");
     }
     Ok(driven.sample)
 }

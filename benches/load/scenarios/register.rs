@@ -42,24 +42,12 @@ impl Worker for Register {
 
 pub(super) async fn run(stage: &Stage<'_>, connections: usize) -> Result<Sample> {
     let body = seed::registration(None, seed::TASK_TYPE);
-    let worker = || Register {
-        path: format!("{API}/tasks"),
-        body: body.clone(),
-        ids: Vec::new(),
-    };
+    let worker = || Register { path: format!("{API}/tasks"), body: body.clone(), ids: Vec::new() };
     let driven = drive(stage, (0..connections).map(|_| worker()).collect()).await?;
 
-    let ids: Vec<String> = driven
-        .workers
-        .into_iter()
-        .flat_map(|worker| worker.ids)
-        .collect();
+    let ids: Vec<String> = driven.workers.into_iter().flat_map(|worker| worker.ids).collect();
     let distinct = ids.iter().collect::<HashSet<_>>().len();
-    ensure!(
-        distinct == ids.len(),
-        "{} ids were given more than once",
-        ids.len() - distinct
-    );
+    ensure!(distinct == ids.len(), "{} ids were given more than once", ids.len() - distinct);
 
     let mut connection = Connection::open(stage.address).await?;
     for id in ids.iter().step_by((ids.len() / SAMPLE).max(1)) {

@@ -69,10 +69,7 @@ async fn replay(stage: &Stage<'_>, task: &str, entries: u64, finished: bool) -> 
         }
         order.complete(entries)?;
     } else {
-        ensure!(
-            order.last == entries && !order.ended,
-            "the stream of a running task ended"
-        );
+        ensure!(order.last == entries && !order.ended, "the stream of a running task ended");
     }
     Ok(took)
 }

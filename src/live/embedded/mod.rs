@@ -65,22 +65,15 @@ impl EmbeddedLive {
     /// Opens the log's file, creating it where there is none, and feeds `hub`.
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
-        Statement::new(include_str!("schema.sql"))
-            .execute(database.writer())
-            .await?;
-        Ok(Self {
-            database,
-            hub,
-            logs: Arc::default(),
-        })
+        Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
+        Ok(Self { database, hub, logs: Arc::default() })
     }
 
     fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
         let mut logs = self.lock();
         // A client may ask for tasks that are not there: what that leaves is thrown out as the map doubles.
         if logs.by_task.len() > 2 * logs.kept + 1000 {
-            logs.by_task
-                .retain(|_, log| !log.try_lock().is_ok_and(|log| log.has_fallen(now)));
+            logs.by_task.retain(|_, log| !log.try_lock().is_ok_and(|log| log.has_fallen(now)));
             logs.kept = logs.by_task.len();
         }
         Arc::clone(logs.by_task.entry(task.clone()).or_default())
@@ -118,11 +111,7 @@ impl EmbeddedLive {
         };
         let numbered: Vec<Entry> = (before + 1..)
             .zip(entries)
-            .map(|(seq_id, progress)| Entry {
-                seq_id,
-                timestamp: now,
-                progress,
-            })
+            .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
             .collect();
         let last_seq_id = before + numbered.len() as u64;
         // One statement, so that all are kept or none.
@@ -182,20 +171,13 @@ impl Log {
             None => self.stand(Fence::opening(), Some(now.plus(OPENING_FOR))),
         };
         if let Some(verified) = verified {
-            let open = Fence::Open {
-                attempt: verified.attempt,
-                worker: verified.worker.clone(),
-            };
+            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
             if fence == verified.fence || fence == open {
                 self.stand(open, None);
                 return Ok(());
             }
         }
-        if fence.admits(worker) {
-            Ok(())
-        } else {
-            Err(fence)
-        }
+        if fence.admits(worker) { Ok(()) } else { Err(fence) }
     }
 
     fn close(&mut self, attempt: u32, now: Timestamp) {
@@ -223,16 +205,11 @@ impl Live for EmbeddedLive {
             append.now,
             append.verified.cloned(),
         );
-        tokio::spawn(append)
-            .await
-            .map_err(|error| Error::Failed(error.into()))?
+        tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut page = Page {
-            entries: Vec::new(),
-            last_seq_id: self.newest(task).await?,
-        };
+        let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
         let (mut bytes, mut left) = (0, limit);
         while bytes < PAGE_BYTES && left > 0 {
             let chunk = left.min(256);
@@ -287,12 +264,7 @@ impl Live for EmbeddedLive {
     async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
         let log = self.log(task, now);
         let mut log = log.lock().await;
-        if log
-            .fence
-            .as_ref()
-            .and_then(Fence::attempt)
-            .is_some_and(|present| present > attempt)
-        {
+        if log.fence.as_ref().and_then(Fence::attempt).is_some_and(|present| present > attempt) {
             return Err(Error::Failed("a later attempt has the log".into()));
         }
         log.close(attempt, now);

@@ -13,9 +13,7 @@ pub struct Keys {
 impl Keys {
     /// Names that begin with `namespace`.
     pub fn new(namespace: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-        }
+        Self { namespace: namespace.to_owned() }
     }
 
     /// List: the entries of an active task, in order.
@@ -45,10 +43,7 @@ impl Keys {
 
     /// The task of a channel that [`Keys::live`] named.
     pub fn task_of_live<'a>(&self, channel: &'a str) -> Option<&'a str> {
-        channel
-            .strip_prefix(self.namespace.as_str())?
-            .strip_prefix(":live:{")?
-            .strip_suffix('}')
+        channel.strip_prefix(self.namespace.as_str())?.strip_prefix(":live:{")?.strip_suffix('}')
     }
 
     fn of_task(&self, kind: &str, task: &TaskId) -> String {

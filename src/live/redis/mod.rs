@@ -52,9 +52,7 @@ struct Scripts {
 
 impl std::fmt::Debug for RedisLive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisLive")
-            .field("keys", &self.keys)
-            .finish_non_exhaustive()
+        f.debug_struct("RedisLive").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
@@ -67,9 +65,8 @@ impl RedisLive {
         hub: &Arc<Hub>,
         interests: tokio::sync::mpsc::UnboundedReceiver<super::hub::Interest>,
     ) -> Result<Self, Error> {
-        let info = url
-            .into_connection_info()?
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info =
+            url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone())?;
         let commands = client.get_connection_manager_lazy(
             ConnectionManagerConfig::new()
@@ -100,13 +97,7 @@ impl RedisLive {
             close: Script::new(include_str!("close.lua")),
             end: Script::new(include_str!("end.lua")),
         };
-        Ok(Self {
-            keys,
-            commands,
-            pages,
-            scripts,
-            stop,
-        })
+        Ok(Self { keys, commands, pages, scripts, stop })
     }
 }
 
@@ -114,19 +105,14 @@ impl RedisLive {
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
         let mut call = self.scripts.append.prepare_invoke();
-        call.key(self.keys.fence(task))
-            .key(self.keys.seq(task))
-            .key(self.keys.progress(task));
+        call.key(self.keys.fence(task)).key(self.keys.seq(task)).key(self.keys.progress(task));
         call.arg(self.keys.live(task))
             .arg(append.now.to_string())
             .arg(append.worker.map_or("", |worker| worker.as_str()))
             .arg(Fence::opening().to_string())
             .arg(millis(OPENING_FOR));
         if let Some(verified) = append.verified {
-            let open = Fence::Open {
-                attempt: verified.attempt,
-                worker: verified.worker.clone(),
-            };
+            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
             call.arg(verified.fence.to_string())
                 .arg(open.to_string())
                 .arg(verified.last_sealed)
@@ -140,9 +126,7 @@ impl Live for RedisLive {
         let reply: (u64, Option<String>) = {
             let reply: Vec<Value> = call.invoke_async(&mut self.commands.clone()).await?;
             let mut reply = reply.into_iter();
-            let last = reply
-                .next()
-                .ok_or_else(|| unexpected("an empty reply to an append"))?;
+            let last = reply.next().ok_or_else(|| unexpected("an empty reply to an append"))?;
             (
                 ::redis::from_redis_value(last).map_err(RedisError::from)?,
                 reply
@@ -155,9 +139,7 @@ impl Live for RedisLive {
         match reply {
             (last_seq_id, None) => Ok(Appended::Kept { last_seq_id }),
             (_, Some(fence)) => Ok(Appended::Unverified(
-                fence
-                    .parse()
-                    .map_err(|error| Error::Failed(Box::new(error)))?,
+                fence.parse().map_err(|error| Error::Failed(Box::new(error)))?,
             )),
         }
     }
@@ -178,10 +160,7 @@ impl Live for RedisLive {
         let last = reply.next().ok_or_else(|| unexpected("an empty page"))?;
         let last_seq_id = ::redis::from_redis_value(last).map_err(RedisError::from)?;
         let entries = reply.map(entry).collect::<Result<_, _>>()?;
-        Ok(Page {
-            entries,
-            last_seq_id,
-        })
+        Ok(Page { entries, last_seq_id })
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
@@ -196,13 +175,7 @@ impl Live for RedisLive {
         let lines: Vec<Value> = pipeline.query_async(&mut *connection).await?;
         lines
             .into_iter()
-            .map(|line| {
-                if line == Value::Nil {
-                    Ok(None)
-                } else {
-                    entry(line).map(Some)
-                }
-            })
+            .map(|line| if line == Value::Nil { Ok(None) } else { entry(line).map(Some) })
             .collect()
     }
 
@@ -257,19 +230,11 @@ impl Live for RedisLive {
 
     async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
         let text = format!("s{}", message(change)?);
-        Ok(self
-            .commands
-            .clone()
-            .publish(self.keys.live(task), text)
-            .await?)
+        Ok(self.commands.clone().publish(self.keys.live(task), text).await?)
     }
 
     async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        Ok(self
-            .commands
-            .clone()
-            .publish(self.keys.wake(), task_type.as_str())
-            .await?)
+        Ok(self.commands.clone().publish(self.keys.wake(), task_type.as_str()).await?)
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -298,11 +263,7 @@ impl From<RedisError> for Error {
                 | ErrorKind::Parse
                 | ErrorKind::InvalidClientConfig
         );
-        if defect {
-            Self::Failed(error.into())
-        } else {
-            Self::Unavailable(error.into())
-        }
+        if defect { Self::Failed(error.into()) } else { Self::Unavailable(error.into()) }
     }
 }
 

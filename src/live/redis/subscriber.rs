@@ -119,10 +119,7 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
         }
         return;
     }
-    let Some(task) = keys
-        .task_of_live(channel)
-        .and_then(|task| task.parse().ok())
-    else {
+    let Some(task) = keys.task_of_live(channel).and_then(|task| task.parse().ok()) else {
         return unreadable(message, "no task's channel");
     };
     if !hub.is_watched(&task) {
@@ -148,11 +145,7 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
 /// Somebody else publishes on our channels, or a newer node does: said, and passed over. Readers notice a
 /// missing number and read the log.
 fn unreadable(message: &Msg, what: &str) {
-    tracing::warn!(
-        channel = message.get_channel_name(),
-        what,
-        "unreadable message"
-    );
+    tracing::warn!(channel = message.get_channel_name(), what, "unreadable message");
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
