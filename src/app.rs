@@ -77,7 +77,7 @@ impl App {
         let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock);
         let figures = telemetry::figures().context("the figures cannot be recorded")?;
         let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
-        let closing = CancellationToken::new();
+        let closing = tracker.closing().clone();
         let api = Api {
             tracker: tracker.clone(),
             limits: config.limits,

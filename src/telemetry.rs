@@ -1,7 +1,7 @@
 //! Logs and figures.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -42,28 +42,16 @@ pub fn log(args: &LogArgs) -> Result<(), BadFilter> {
 
 /// The figures of this process: one recorder, however many servers a test starts in it.
 pub fn figures() -> Result<PrometheusHandle, BuildError> {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
+    static HANDLE: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?;
-    // Of two that come at once one installs; the other finds it installed.
-    match builder.install_recorder() {
-        Ok(handle) => {
-            describe();
-            Ok(HANDLE.get_or_init(|| handle).clone())
-        }
-        Err(error) => {
-            for _ in 0..100 {
-                if let Some(handle) = HANDLE.get() {
-                    return Ok(handle.clone());
-                }
-                std::thread::yield_now();
-            }
-            Err(error)
-        }
-    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    describe();
+    Ok(installed.insert(handle).clone())
 }
 
 /// Keeps the histograms from growing; for ever.

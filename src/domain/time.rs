@@ -25,6 +25,12 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    /// The last instant that reads the same on the wire.
+    #[must_use]
+    pub fn end_of_millisecond(self) -> Self {
+        Self(self.0.div_euclid(1000).saturating_mul(1000).saturating_add(999))
+    }
+
     /// This instant and `duration`, held at the end of representable time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

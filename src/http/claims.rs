@@ -73,12 +73,8 @@ pub(super) async fn claim(
     Json(request): Json<ClaimRequest>,
 ) -> Result<Response, Problem> {
     let ClaimRequest { task_types, worker_id, wait_seconds } = request;
-    let claim = api.tracker.claim(&task_types, &worker_id, wait_seconds);
     // A worker that waits is told `null` when the node closes: it asks again, elsewhere.
-    let claimed = tokio::select! {
-        claimed = claim => claimed?,
-        () = api.closing.cancelled(), if !wait_seconds.is_zero() => None,
-    };
+    let claimed = api.tracker.claim(&task_types, &worker_id, wait_seconds).await?;
     Ok(axum::Json(claimed.map(TaskResponse::from)).into_response())
 }
 

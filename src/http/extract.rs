@@ -84,6 +84,10 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
+        // A wrong field before a syntax error does not make the rest JSON.
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            return malformed(&error);
+        }
         if error.is_data() { invalid(&path, &error.to_string()) } else { malformed(&error) }
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;

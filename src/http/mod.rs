@@ -5,6 +5,7 @@
 //! | this one | every route, in one list |
 //! | [`problem`] | one table from error to answer (RFC 9457) |
 //! | `extract` | bodies, queries and paths, checked at the edge |
+//! | `drain` | what a client still sends when its answer is there already |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
 //! | `tasks`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `operations` | health, metrics |
@@ -12,6 +13,7 @@
 
 mod claims;
 pub mod document;
+mod drain;
 mod endings;
 mod extract;
 mod observe;
@@ -92,17 +94,23 @@ fn documented() -> OpenApiRouter<Api> {
 pub fn router(api: Api) -> Router {
     let (routes, _) = documented().split_for_parts();
     let document = Arc::<str>::from(document::json());
-    let docs = SwaggerUi::new("/docs")
-        .config(utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true));
+    let docs = SwaggerUi::new("/docs").config(
+        utoipa_swagger_ui::Config::new(["/openapi.json"])
+            .try_it_out_enabled(true)
+            .validator_url("none"),
+    );
     let cors = cors(&api.cors);
     routes
         .route("/openapi.json", get(async move || operations::openapi(&document)))
+        // A task may be called `claim`, too; the static route would hide it.
+        .route(&format!("{BASE_PATH}/tasks/claim"), get(tasks::get_the_one_called_claim))
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(map_response(problem::mend))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(cors)
+        .layer(from_fn(drain::drain))
         .layer(from_fn(observe::observe))
         .with_state(api)
 }

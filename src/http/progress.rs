@@ -20,8 +20,8 @@ use crate::service::Accepted;
 
 /// Entries of one request at most.
 const MOST_ENTRIES: usize = 10_000;
-/// Lines that are appended at once when they arrive together.
-const LINES_AT_ONCE: usize = 500;
+/// Lines that are appended at once when they arrive together: of the largest, a few times a body.
+const LINES_AT_ONCE: usize = 64;
 
 problems!(ProgressProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
     UnsupportedMediaType, ValidationFailed);

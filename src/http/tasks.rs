@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Id, Json, Query};
-use super::problem::{Problem, problems};
+use super::problem::{Code, Problem, problems};
 use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse};
 use super::{Api, BASE_PATH};
 use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
@@ -119,6 +119,13 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id) -> Result<Response, 
     Ok(axum::Json(TaskResponse::from(task)).into_response())
 }
 
+/// Reads the task whose id is also the name of a route.
+pub(super) async fn get_the_one_called_claim(State(api): State<Api>) -> Result<Response, Problem> {
+    let id =
+        "claim".parse().map_err(|_| Problem::new(Code::TaskNotFound, "there is no such task"))?;
+    get(State(api), Id(id)).await
+}
+
 /// Which tasks to list; what is not given filters nothing.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
@@ -206,7 +213,8 @@ pub(super) async fn list(
         task_type: query.task_type,
         status: query.status,
         worker_id: query.worker_id,
-        created_after: query.created_after,
+        // As a client sees them: a task registered in the named millisecond is not after it.
+        created_after: query.created_after.map(Timestamp::end_of_millisecond),
         created_before: query.created_before,
         cursor: query.cursor,
     };

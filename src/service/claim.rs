@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use super::{Error, Result, Tracked, Tracker, count};
 use crate::domain::{Status, StatusChange, Task, TaskId, TaskType, Transition, WorkerId};
 use crate::storage::{Change, Selection};
 
 impl Tracker {
-    /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear.
+    /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
+    /// longer than until the service closes.
     #[tracing::instrument(name = "task.claim", skip_all)]
     pub async fn claim(
         &self,
@@ -28,13 +31,31 @@ impl Tracker {
                 waiter.served();
                 return Ok(Some(claimed));
             }
-            if timeout_at(deadline, waiter.woken()).await.is_err() {
+            // Only the waiting is cut short: a look that has begun may already have taken a task.
+            let woken = timeout_at(deadline, waiter.woken());
+            if !matches!(self.closing.run_until_cancelled(woken).await, Some(Ok(()))) {
                 return Ok(None);
             }
         }
     }
 
+    /// Looks once. A task that was taken for a worker that has hung up meanwhile is given back.
     async fn claim_now(&self, types: &[TaskType], worker: &WorkerId) -> Result<Option<Tracked>> {
+        let (answer, answered) = oneshot::channel();
+        let (tracker, types, worker) = (self.clone(), types.to_vec(), worker.clone());
+        let claim = async move {
+            let claimed = tracker.take_oldest(&types, &worker).await;
+            if let Err(Ok(Some(unheard))) = answer.send(claimed) {
+                let given_back = tracker.release(unheard.task.id.clone(), worker).await;
+                tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
+                    "the worker hung up before it heard of its task, which is given back");
+            }
+        };
+        self.detached.spawn(claim.in_current_span());
+        answered.await.unwrap_or_else(|gone| Err(Error::Internal(gone.into())))
+    }
+
+    async fn take_oldest(&self, types: &[TaskType], worker: &WorkerId) -> Result<Option<Tracked>> {
         let Some(task) = self.storage.claim(types, worker, self.clock.now()).await? else {
             return Ok(None);
         };

@@ -179,15 +179,21 @@ impl Tracker {
     }
 
     /// Publishes ends that are committed and were left before they were settled: their node died, or
-    /// the live log was away. Says how many.
+    /// the live log was away. Says how many. One that cannot be settled keeps no other waiting.
     pub async fn settle_abandoned(&self) -> Result<u64> {
         let before = self.clock.now().minus(SETTLE_AFTER);
-        let abandoned = self.storage.unsettled(before, SWEEP_BATCH).await?;
-        for task in &abandoned {
+        let (mut settled, mut failed) = (0, None);
+        for task in self.storage.unsettled(before, SWEEP_BATCH).await? {
             let last_sealed = self.storage.last_sealed(&task.id).await?;
-            self.settle(task, last_sealed).await?;
+            match self.settle(&task, last_sealed).await {
+                Ok(()) => settled += 1,
+                Err(error) => {
+                    self.storage.settle_later(&task.id, self.clock.now()).await?;
+                    failed = Some(error);
+                }
+            }
         }
-        Ok(abandoned.len() as u64)
+        failed.map_or(Ok(settled), Err)
     }
 }
 

@@ -21,6 +21,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -46,17 +47,24 @@ pub struct Tracker {
     clock: Clock,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
-        Self { storage, live, hub, clock, detached: TaskTracker::new() }
+        let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
+        Self { storage, live, hub, clock, detached, closing }
     }
 
     /// The clock that the use cases go by.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Cancelled when the service closes: what waits is let go.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     /// Waits for work in flight, then lets go of files and connections.

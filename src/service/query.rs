@@ -2,7 +2,7 @@
 
 use super::{Result, Tracker};
 use crate::domain::{Entry, Task, TaskId};
-use crate::storage::{Cursor, Filter};
+use crate::storage::{Cursor, Filter, Listed};
 
 /// Entries of a page of the live log.
 pub(super) const PAGE: usize = 1000;
@@ -33,22 +33,22 @@ impl Tracker {
     }
 
     /// Adds the history to a task that was just read.
-    pub(super) async fn with_history(&self, task: Task) -> Result<Tracked> {
-        let mut history = self.sealed(&task.id).await?;
-        // Before its first attempt a task has no log.
-        if task.status.is_terminal()
-            || task.attempt == 0
-            || self.add_live(&task.id, &mut history).await?
-        {
-            return Ok(Tracked { task, history });
+    pub(super) async fn with_history(&self, mut task: Task) -> Result<Tracked> {
+        loop {
+            let has_ended = task.status.is_terminal();
+            let mut history = self.sealed(&task.id).await?;
+            let has_log =
+                task.attempt > 0 && (!has_ended || self.storage.is_unsettled(&task.id).await?);
+            if !has_log || self.add_live(&task.id, &mut history).await? || has_ended {
+                return Ok(Tracked { task, history });
+            }
+            // Its log was not there, or went while we read: it has no entries, or it ended in
+            // between, and then all that was in the log is sealed.
+            task = self.existing(&task.id).await?;
+            if !task.status.is_terminal() {
+                return Ok(Tracked { task, history });
+            }
         }
-        // Its log was not there, or went while we read: it has no entries, or it ended in between,
-        // and then all that was in the log is sealed.
-        let task = self.existing(&task.id).await?;
-        if task.status.is_terminal() {
-            history = self.sealed(&task.id).await?;
-        }
-        Ok(Tracked { task, history })
     }
 
     /// Every sealed entry.
@@ -81,11 +81,13 @@ impl Tracker {
     /// A page of tasks, newest first, each with its newest entry.
     #[tracing::instrument(name = "tasks.list", skip_all)]
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Listing> {
-        let listed = self.storage.list(filter, limit).await?;
-        let next = (listed.len() == limit as usize)
-            .then(|| listed.last())
-            .flatten()
-            .map(|last| Cursor { created_at: last.task.created_at, id: last.task.id.clone() });
+        // One more than asked for tells whether there is another page.
+        let mut listed = self.storage.list(filter, limit + 1).await?;
+        let is_last = listed.len() <= limit as usize;
+        listed.truncate(limit as usize);
+        let behind =
+            |last: &Listed| Cursor { created_at: last.task.created_at, id: last.task.id.clone() };
+        let next = if is_last { None } else { listed.last().map(behind) };
         let running: Vec<TaskId> = listed
             .iter()
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())

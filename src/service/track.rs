@@ -93,7 +93,15 @@ impl Tracker {
             if !sealed.is_empty() {
                 return Ok(Past::Entries(sealed));
             }
-            let last_seq_id = self.storage.last_sealed(id).await?;
+            let mut last_seq_id = self.storage.last_sealed(id).await?;
+            // Acknowledged while the end was being committed, and not sealed yet.
+            if self.storage.is_unsettled(id).await? {
+                let page = self.live.read(id, after.max(last_seq_id), PAGE).await?;
+                if !page.entries.is_empty() {
+                    return Ok(Past::Entries(page.entries));
+                }
+                last_seq_id = last_seq_id.max(page.last_seq_id);
+            }
             return Ok(Past::Ended(StatusChange::of(&task, last_seq_id)));
         }
         let page = self.live.read(id, after, PAGE).await?;

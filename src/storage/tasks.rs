@@ -267,14 +267,36 @@ impl Storage {
         let rows: Vec<TaskRow> = Statement::new(concat!(
             "SELECT ",
             columns!(),
-            " FROM tracker_tasks WHERE id IN (SELECT task_id FROM tracker_unsettled
-             WHERE since < $1 ORDER BY since LIMIT $2)"
+            " FROM tracker_unsettled JOIN tracker_tasks ON id = task_id
+             WHERE since < $1 ORDER BY since LIMIT $2"
         ))
         .bind(before)
         .bind(limit)
         .fetch_all(self.database.reader())
         .await?;
         rows.into_iter().map(Task::try_from).collect()
+    }
+
+    /// Whether the live log of a task that has ended may still exist.
+    pub async fn is_unsettled(&self, id: &TaskId) -> Result<bool, Error> {
+        #[derive(sqlx::FromRow)]
+        struct UnsettledRow {}
+        let row: Option<UnsettledRow> =
+            Statement::new("SELECT task_id FROM tracker_unsettled WHERE task_id = $1")
+                .bind(id)
+                .fetch_optional(self.database.reader())
+                .await?;
+        Ok(row.is_some())
+    }
+
+    /// Puts a task that could not be settled behind the others.
+    pub async fn settle_later(&self, id: &TaskId, now: Timestamp) -> Result<(), Error> {
+        Statement::new("UPDATE tracker_unsettled SET since = $2 WHERE task_id = $1")
+            .bind(id)
+            .bind(now)
+            .execute(self.database.writer())
+            .await
+            .map(drop)
     }
 
     /// Notes that nothing of `id` is live any more.

@@ -212,7 +212,7 @@ impl Live for EmbeddedLive {
         let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
         let (mut bytes, mut left) = (0, limit);
         while bytes < PAGE_BYTES && left > 0 {
-            let chunk = left.min(256);
+            let chunk = left.min(64);
             let rows: Vec<LineRow> = Statement::new(
                 "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
                  ORDER BY seq_id LIMIT $3",
@@ -224,6 +224,9 @@ impl Live for EmbeddedLive {
             .await?;
             let more = rows.len() == chunk;
             for row in rows {
+                if bytes >= PAGE_BYTES {
+                    break;
+                }
                 bytes += row.line.len();
                 page.entries.push(parse(&row.line)?);
             }
