@@ -2,14 +2,18 @@
 //!
 //! | module | tests |
 //! | --- | --- |
+//! | `api` | what a client may rely on, over HTTP |
 //! | `contract` | what every store must do, asked of each |
 //! | `crash` | nodes that die, and a broker that forgets |
 //! | `harness` | how a server is started, called and watched |
+//! | `house` | the rules of the house, as far as a test can read them |
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
 
 #![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
 
+mod api;
 mod contract;
 mod crash;
 mod harness;
+mod house;

@@ -9,6 +9,7 @@ use super::PATIENCE;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "as the lines of a frame are called")]
 pub struct Event {
     /// Its `id:`, if it has one.
     pub id: Option<String>,
@@ -160,14 +161,19 @@ impl Events {
     /// Everything to the end of the stream, as it came.
     pub async fn text(self) -> String {
         assert!(self.frames.buffer.is_empty() && self.frames.retry.is_none(), "read already");
-        tokio::time::timeout(PATIENCE, self.response.text()).await.expect("an end in time").expect("text")
+        tokio::time::timeout(PATIENCE, self.response.text())
+            .await
+            .expect("an end in time")
+            .expect("text")
     }
 
     /// Reads some more; `false` where the server closed the stream.
     pub async fn read(&mut self) -> bool {
         let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
         let chunk = chunk.unwrap_or_else(|_| panic!("nothing came within {PATIENCE:?}"));
-        let Some(chunk) = chunk.expect("an unbroken stream") else { return false };
+        let Some(chunk) = chunk.expect("an unbroken stream") else {
+            return false;
+        };
         self.frames.push(&chunk);
         true
     }

@@ -63,7 +63,7 @@ impl Ground {
     pub fn config(&self) -> Config {
         Config {
             namespace: self.namespace.clone(),
-            sweep_every: Duration::from_secs(3600),
+            sweep_every: Duration::from_hours(1),
             ..Config::local(self.config.clone())
         }
     }
@@ -96,7 +96,8 @@ fn needed(variable: &str) -> String {
 /// A new schema in the Postgres of the tests, as a URL that chooses it.
 async fn schema(name: &str) -> String {
     let url = needed("TEST_DATABASE_URL");
-    let mut connection = PgConnection::connect(&url).await.expect("the Postgres of TEST_DATABASE_URL");
+    let mut connection =
+        PgConnection::connect(&url).await.expect("the Postgres of TEST_DATABASE_URL");
     let create = format!("CREATE SCHEMA {name}");
     sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("a schema");
     connection.close().await.expect("a closed connection");
@@ -258,8 +259,14 @@ impl Server {
     }
 
     /// POST of any bytes with a content type.
-    pub async fn post_raw(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Reply {
-        let request = self.client.post(self.api(path)).header("content-type", content_type).body(body);
+    pub async fn post_raw(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Reply {
+        let request =
+            self.client.post(self.api(path)).header("content-type", content_type).body(body);
         self.send(request).await
     }
 
@@ -287,7 +294,8 @@ impl Server {
     /// Sends bytes as they are to this node and reads everything until it closes.
     pub async fn raw_at(&self, node: usize, request: &[u8]) -> String {
         let talk = async {
-            let mut stream = TcpStream::connect(self.nodes[node].address()).await.expect("a connection");
+            let mut stream =
+                TcpStream::connect(self.nodes[node].address()).await.expect("a connection");
             stream.write_all(request).await.expect("a server that reads");
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await.expect("an answer");

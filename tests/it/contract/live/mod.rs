@@ -1,0 +1,248 @@
+//! The contract of [`Live`], in one text for both logs.
+//!
+//! | module | says |
+//! | --- | --- |
+//! | `fence` | who may append, and when not |
+//! | `entries` | numbers, batches, pages |
+//! | `end` | what is left of a log after its task's end |
+//! | `delivery` | what subscribers and waiting workers hear |
+//! | `outage` | what they hear after the broker was away |
+//! | `keys` | what stands in Redis, under which names, for how long |
+
+mod delivery;
+mod end;
+mod entries;
+mod fence;
+mod keys;
+mod outage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use task_tracker::clock::Clock;
+use task_tracker::config::Mode as ConfigMode;
+use task_tracker::domain::{
+    Entry, Event, JsonObject, Status, StatusChange, TaskId, Timestamp, WorkerId,
+};
+use task_tracker::live::embedded::EmbeddedLive;
+use task_tracker::live::redis::RedisLive;
+use task_tracker::live::{
+    Append, Appended, CLOSED_FOR, Error, Fence, Hub, Live, Signal, Subscription, Verified,
+};
+
+use super::broker;
+use crate::harness::{Ground, Mode, PATIENCE, eventually, redis_url};
+
+/// Which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Redis,
+    Embedded,
+}
+
+/// A log, the hub it feeds, and the time it is told.
+#[derive(Debug)]
+struct Log {
+    live: Arc<dyn Live>,
+    hub: Arc<Hub>,
+    clock: Clock,
+    backend: Backend,
+    ground: Arc<Ground>,
+}
+
+impl Log {
+    /// An empty log.
+    async fn open(backend: Backend) -> Self {
+        let mode = match backend {
+            Backend::Redis => Mode::Node,
+            Backend::Embedded => Mode::Embedded,
+        };
+        Self::open_on(backend, Arc::new(Ground::new(mode).await)).await
+    }
+
+    /// The log as another process finds it.
+    async fn again(&self) -> Self {
+        Self::open_on(self.backend, Arc::clone(&self.ground)).await
+    }
+
+    async fn open_on(backend: Backend, ground: Arc<Ground>) -> Self {
+        let (live, hub): (Arc<dyn Live>, _) = match ground.config().mode {
+            ConfigMode::Node { redis_url, .. } => {
+                let (live, hub) = redis_log(&redis_url, ground.namespace());
+                (Arc::new(live), hub)
+            }
+            ConfigMode::Embedded { data_dir } => {
+                std::fs::create_dir_all(&data_dir).expect("a folder");
+                let hub = Hub::local();
+                let file = data_dir.join("live.db");
+                (Arc::new(EmbeddedLive::open(&file, Arc::clone(&hub)).await.expect("a log")), hub)
+            }
+        };
+        // Who subscribes before the first connection is told to catch up, as after any other.
+        hub.subscribe(&TaskId::new()).await.expect("a connection");
+        Self { live, hub, clock: Clock::system(), backend, ground }
+    }
+
+    /// Appends as a caller who has looked nothing up.
+    async fn try_append(&self, task: &TaskId, entries: &[JsonObject]) -> Appended {
+        self.try_append_as(task, entries, None, None).await
+    }
+
+    async fn try_append_as(
+        &self,
+        task: &TaskId,
+        entries: &[JsonObject],
+        worker: Option<&WorkerId>,
+        verified: Option<&Verified>,
+    ) -> Appended {
+        let append = Append { entries, worker, now: self.clock.now(), verified };
+        self.live.append(task, append).await.expect("an answer")
+    }
+
+    /// The fence that keeps out a caller who has looked nothing up.
+    async fn seen(&self, task: &TaskId) -> Fence {
+        refused(self.try_append(task, &[object("refused")]).await)
+    }
+
+    /// Opens the log for an attempt and appends its first entry.
+    async fn open_for(&self, task: &TaskId, attempt: u32, worker: Option<&WorkerId>) -> u64 {
+        let verified = verified(self.seen(task).await, attempt, worker, self.clock.now());
+        kept(self.try_append_as(task, &[object("first")], worker, Some(&verified)).await)
+    }
+
+    /// A task whose first attempt has begun to report, without a worker's name.
+    async fn opened(&self) -> TaskId {
+        let task = TaskId::new();
+        assert_eq!(self.open_for(&task, 1, None).await, 1);
+        task
+    }
+
+    /// Appends to an open log, one entry after the other.
+    async fn append(&self, task: &TaskId, count: usize) -> u64 {
+        let mut last = 0;
+        for _ in 0..count {
+            last = kept(self.try_append(task, &[object("one more")]).await);
+        }
+        last
+    }
+
+    async fn close(&self, task: &TaskId, attempt: u32) -> Result<u64, Error> {
+        self.live.close(task, attempt, self.clock.now()).await
+    }
+
+    /// Ends attempt 1 of a task whose newest sealed entry is `last_seq_id`.
+    async fn end(&self, task: &TaskId, last_seq_id: u64) -> task_tracker::live::Ended {
+        let end = self.completed(last_seq_id);
+        self.live.end(task, 1, &end, self.clock.now()).await.expect("an end")
+    }
+
+    fn completed(&self, last_seq_id: u64) -> StatusChange {
+        let result = Some(JsonObject::from_stored(r#"{"rows":42}"#));
+        let (status, at) = (Status::Completed, self.clock.now());
+        StatusChange { status, result, error: None, at, last_seq_id }
+    }
+
+    /// Has a closed fence stand as long as it may: the log's own time passes, not ours.
+    async fn let_the_closed_fence_fall(&self, task: &TaskId) {
+        if self.backend == Backend::Embedded {
+            self.clock.advance(CLOSED_FOR);
+            return;
+        }
+        let key = self.key("fence", task);
+        let mut redis = self.redis().await;
+        let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await.unwrap();
+        let longest = i64::try_from(CLOSED_FOR.as_millis()).unwrap();
+        assert!((1..=longest).contains(&ttl), "a closed fence falls by itself: {ttl} ms");
+        redis::cmd("PEXPIRE").arg(&key).arg(1).exec_async(&mut redis).await.unwrap();
+        eventually(|| async {
+            let mut redis = redis.clone();
+            let is_there: bool =
+                redis::cmd("EXISTS").arg(&key).query_async(&mut redis).await.unwrap();
+            (!is_there).then_some(())
+        })
+        .await;
+    }
+
+    /// The documented name of a key of this log in Redis.
+    fn key(&self, kind: &str, task: &TaskId) -> String {
+        format!("{}:{kind}:{{{task}}}", self.ground.namespace())
+    }
+
+    async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL")
+    }
+
+    async fn subscribe(&self, task: &TaskId) -> Subscription {
+        self.hub.subscribe(task).await.expect("a confirmed subscription")
+    }
+
+    /// The whole log of a task, as a reader that pages gets it.
+    async fn entries(&self, task: &TaskId) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.last().map_or(0, |entry| entry.seq_id);
+            let page = self.live.read(task, after, 100).await.expect("a page");
+            if page.entries.is_empty() {
+                return entries;
+            }
+            entries.extend(page.entries);
+        }
+    }
+}
+
+/// A log in the Redis at `url`, and its hub.
+fn redis_log(url: &str, namespace: &str) -> (RedisLive, Arc<Hub>) {
+    let (hub, interests) = Hub::remote();
+    (RedisLive::connect(url, namespace, &hub, interests).expect("a log"), hub)
+}
+
+/// What the durable truth says of `attempt`, nothing being sealed.
+fn verified(fence: Fence, attempt: u32, worker: Option<&WorkerId>, now: Timestamp) -> Verified {
+    let expires_at = now.plus(Duration::from_hours(1));
+    Verified { fence, attempt, worker: worker.cloned(), last_sealed: 0, expires_at }
+}
+
+fn object(text: &str) -> JsonObject {
+    JsonObject::from_stored(serde_json::json!({ "text": text }).to_string())
+}
+
+fn worker(name: &str) -> WorkerId {
+    name.parse().expect("a name")
+}
+
+#[track_caller]
+fn kept(appended: Appended) -> u64 {
+    match appended {
+        Appended::Kept { last_seq_id } => last_seq_id,
+        Appended::Unverified(fence) => panic!("refused by {fence}"),
+    }
+}
+
+#[track_caller]
+fn refused(appended: Appended) -> Fence {
+    match appended {
+        Appended::Unverified(fence) => fence,
+        Appended::Kept { last_seq_id } => panic!("kept as {last_seq_id}"),
+    }
+}
+
+/// The next signal, which must come.
+async fn hear(subscription: &mut Subscription) -> Signal {
+    tokio::time::timeout(PATIENCE, subscription.next()).await.expect("a signal")
+}
+
+/// The next event, which must come.
+async fn event(subscription: &mut Subscription) -> Event {
+    match hear(subscription).await {
+        Signal::Event(delivery) => delivery.event.clone(),
+        Signal::Resync => panic!("nothing was missed"),
+    }
+}
+
+/// The number of the next event, an entry.
+async fn entry_heard(subscription: &mut Subscription) -> u64 {
+    match event(subscription).await {
+        Event::Progress(entry) => entry.seq_id,
+        Event::Status(change) => panic!("no entry: {change:?}"),
+    }
+}

@@ -1,0 +1,138 @@
+//! What the statements cost whose cost must not grow with the table: none scans a million tasks.
+
+use rstest::rstest;
+use task_tracker::clock::Clock;
+use task_tracker::database::Kind;
+
+use super::storage::Store;
+
+/// Tasks that are written by one statement: together a million.
+const BATCH: u64 = 50_000;
+
+/// A million tasks, half of them ended, of 200 types and 1000 workers, over 40 days. Indexes are made after
+/// the rows, which takes half the time; their text is the schema's own.
+async fn fill(store: &Store) {
+    let kind = store.database.kind();
+    let schema = match kind {
+        Kind::Postgres => include_str!("../../../migrations/postgres/0001_core.sql"),
+        Kind::Sqlite => include_str!("../../../migrations/sqlite/0001_core.sql"),
+    };
+    let indexes: Vec<&str> = schema
+        .split(';')
+        .filter_map(|statement| {
+            statement.find("CREATE INDEX tracker_tasks").map(|at| &statement[at..])
+        })
+        .collect();
+    assert!(indexes.len() > 3, "{indexes:?}");
+    for index in &indexes {
+        let name = index.split_whitespace().nth(2).expect("a name");
+        store.run(format!("DROP INDEX {name}")).await.expect(name);
+    }
+    if kind == Kind::Sqlite {
+        // The writer is one connection: it keeps what it is told.
+        store.run("PRAGMA cache_size = -262144").await.expect("memory");
+        store.run("PRAGMA temp_store = memory").await.expect("memory");
+    }
+    for begin in (1..=1_000_000).step_by(BATCH.try_into().expect("a small number")) {
+        let written = store.run(batch(kind, begin, begin + BATCH - 1)).await;
+        assert_eq!(written.expect("a part of a million tasks"), BATCH);
+    }
+    for index in indexes {
+        store.run(index).await.expect(index);
+    }
+    // Histories for the lists to look into.
+    let sealed = "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
+                  SELECT id, 1, 1, '[]', '{}' FROM tracker_tasks WHERE id < 'task-1050000'";
+    store.run(sealed).await.expect("histories");
+    // By name: without one, Postgres would look at the tables of every other test, too.
+    for table in ["tracker_tasks", "tracker_entries"] {
+        store.run(&format!("ANALYZE {table}")).await.expect("statistics");
+    }
+}
+
+/// Writes tasks `begin` to `end`. Types, statuses and workers are mixed, so that they do not follow each
+/// other in the table: of ten tasks five have ended, four wait and one runs.
+fn batch(kind: Kind, begin: u64, end: u64) -> String {
+    let (numbers, instant, day, year) = match kind {
+        Kind::Postgres => (
+            format!("generate_series({begin}::bigint, {end}) AS n"),
+            "timestamptz '2026-01-01 00:00:00+00' + n * interval '3.5 seconds'",
+            "interval '1 day'",
+            "interval '365 days'",
+        ),
+        Kind::Sqlite => (
+            format!(
+                "(WITH RECURSIVE counted (n) AS (
+                     SELECT {begin} UNION ALL SELECT n + 1 FROM counted WHERE n < {end})
+                  SELECT n FROM counted)"
+            ),
+            "1767225600000000 + n * 3500000",
+            "86400000000",
+            "31536000000000",
+        ),
+    };
+    format!(
+        "INSERT INTO tracker_tasks (id, task_type, status, timeout_seconds, worker_id, attempt,
+             created_at, updated_at, started_at, completed_at, timeout_at)
+         SELECT 'task-' || (1000000 + n), 'type-' || (n * 7919 % 200),
+             CASE n % 10 WHEN 0 THEN 'completed' WHEN 1 THEN 'completed' WHEN 2 THEN 'completed'
+                 WHEN 3 THEN 'failed' WHEN 4 THEN 'timeout' WHEN 5 THEN 'in_progress' ELSE 'pending' END,
+             86400, CASE WHEN n % 10 < 6 THEN 'worker-' || (n * 104729 % 1000) END,
+             CASE WHEN n % 10 < 6 THEN 1 ELSE 0 END,
+             {instant}, {instant}, CASE WHEN n % 10 < 6 THEN {instant} END,
+             CASE WHEN n % 10 < 5 THEN {instant} END,
+             {instant} + CASE WHEN n % 1000 = 7 THEN {day} ELSE {year} END
+         FROM {numbers}"
+    )
+}
+
+/// What is wrong with a plan.
+fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
+    let (scan, sort) = match kind {
+        Kind::Postgres => ("Seq Scan on tracker_tasks", "Sort"),
+        Kind::Sqlite => ("SCAN tracker_tasks", "USE TEMP B-TREE"),
+    };
+    let mut faults = Vec::new();
+    for line in plan.lines() {
+        // A scan along an index that is cut off by its limit is how a list begins.
+        if line.contains(scan) && !line.contains("USING INDEX") {
+            faults.push(format!("{name} reads the whole table: {line}"));
+        }
+        // What a claim sorts are the oldest of each type it asks for, not tasks at large.
+        if line.contains(sort) && !name.starts_with("claim") {
+            faults.push(format!("{name} sorts: {line}"));
+        }
+    }
+    let index = match name {
+        "claim of one type" | "claim of two types" => "tracker_tasks_claim",
+        "sweep" => "tracker_tasks_deadline",
+        "list" => "tracker_tasks_newest",
+        "list by type" => "tracker_tasks_by_type",
+        "list by status" => "tracker_tasks_by_status",
+        "list by worker" => "tracker_tasks_by_worker",
+        name => panic!("{name}: which index is it to begin in?"),
+    };
+    if !plan.contains(index) {
+        faults.push(format!("{name} does not begin in {index}"));
+    }
+    faults
+}
+
+#[rstest]
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_of_a_million_tasks(
+    #[values(Kind::Postgres, Kind::Sqlite)] kind: Kind,
+) {
+    let store = Store::open(kind).await;
+    fill(&store).await;
+    let plans = store.storage.plans(Clock::system().now()).await.expect("plans");
+    let mut faults_of_all = Vec::new();
+    for (name, plan) in &plans {
+        println!("== {kind:?}: {name}\n{plan}\n");
+        faults_of_all.extend(faults(kind, name, plan));
+    }
+    // A server that lives on need not keep a million rows.
+    store.run("DROP TABLE tracker_entries, tracker_unsettled, tracker_tasks").await.ok();
+    assert!(plans.len() >= 6);
+    assert!(faults_of_all.is_empty(), "{}", faults_of_all.join("\n"));
+}

@@ -1,0 +1,178 @@
+//! A live log that stops where a test says: between the service and a real one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use task_tracker::domain::{Entry, StatusChange, TaskId, TaskType, Timestamp};
+use task_tracker::live::{Append, Appended, Ended, Error, Live, Page};
+use tokio::sync::Semaphore;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Fault {
+    /// Where the node dies: from then on it reaches nothing.
+    pub dies: Option<Death>,
+    /// Whether the read of a log that was closed waits for [`Faulty::go_on`]: a slow commit.
+    pub commits_slowly: bool,
+    /// What becomes of ends.
+    pub ends: Ends,
+    /// Whether wakes are forgotten.
+    pub loses_wakes: bool,
+    /// Whose log can be neither closed nor ended.
+    pub stuck: Option<TaskId>,
+}
+
+/// What becomes of the end of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ends {
+    /// It is done.
+    #[default]
+    Done,
+    /// It is refused, as by a broker that is away just then.
+    Refused,
+    /// It is said to be done, and neither published nor done.
+    Forgotten,
+}
+
+/// A place in the life of a node where it dies. Calls of `end` are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    BeforeTheClose,
+    AfterTheClose,
+    BeforeTheEnd(usize),
+    AfterTheEnd(usize),
+}
+
+/// The log with a fault.
+#[derive(Debug)]
+pub struct Faulty {
+    real: Arc<dyn Live>,
+    fault: Fault,
+    is_dead: AtomicBool,
+    ends: AtomicUsize,
+    /// The next read is that of an end under way.
+    is_closing: AtomicBool,
+    reached: Semaphore,
+    may_go_on: Semaphore,
+}
+
+impl Faulty {
+    pub fn new(real: Arc<dyn Live>, fault: Fault) -> Self {
+        Self {
+            real,
+            fault,
+            is_dead: AtomicBool::new(false),
+            ends: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+            reached: Semaphore::new(0),
+            may_go_on: Semaphore::new(0),
+        }
+    }
+
+    /// Waits until an end has read the log and is about to commit.
+    pub async fn is_committing(&self) {
+        self.reached.acquire().await.expect("a semaphore").forget();
+    }
+
+    /// Lets it commit.
+    pub fn go_on(&self) {
+        self.may_go_on.add_permits(1);
+    }
+
+    fn alive(&self) -> Result<&dyn Live, Error> {
+        if self.is_dead.load(Ordering::SeqCst) { Err(dead()) } else { Ok(&*self.real) }
+    }
+
+    fn moves(&self, task: &TaskId) -> Result<(), Error> {
+        if self.fault.stuck.as_ref() == Some(task) {
+            return Err(Error::Failed("this log is stuck".into()));
+        }
+        Ok(())
+    }
+
+    fn dies(&self, at: Death) -> Result<(), Error> {
+        if self.fault.dies == Some(at) {
+            self.is_dead.store(true, Ordering::SeqCst);
+            return Err(dead());
+        }
+        Ok(())
+    }
+}
+
+fn dead() -> Error {
+    Error::Unavailable("this node is dead".into())
+}
+
+#[async_trait]
+impl Live for Faulty {
+    async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
+        self.alive()?.append(task, append).await
+    }
+
+    async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
+        let page = self.alive()?.read(task, after, limit).await?;
+        // An end reads from the beginning; the streams of these tests are further on.
+        if after == 0 && self.is_closing.swap(false, Ordering::SeqCst) {
+            self.reached.add_permits(1);
+            self.may_go_on.acquire().await.expect("a semaphore").forget();
+        }
+        Ok(page)
+    }
+
+    async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
+        self.alive()?.latest(tasks).await
+    }
+
+    async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error> {
+        self.alive()?.last_seq_ids(tasks).await
+    }
+
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
+        self.dies(Death::BeforeTheClose)?;
+        self.moves(task)?;
+        let newest = self.alive()?.close(task, attempt, now).await?;
+        self.dies(Death::AfterTheClose)?;
+        self.is_closing.store(self.fault.commits_slowly, Ordering::SeqCst);
+        Ok(newest)
+    }
+
+    async fn end(
+        &self,
+        task: &TaskId,
+        attempt: u32,
+        end: &StatusChange,
+        now: Timestamp,
+    ) -> Result<Ended, Error> {
+        let count = self.ends.fetch_add(1, Ordering::SeqCst) + 1;
+        self.dies(Death::BeforeTheEnd(count))?;
+        self.moves(task)?;
+        match self.fault.ends {
+            Ends::Done => {}
+            Ends::Refused => return Err(Error::Unavailable("not now".into())),
+            Ends::Forgotten => return Ok(Ended::Gone),
+        }
+        let ended = self.alive()?.end(task, attempt, end, now).await?;
+        self.dies(Death::AfterTheEnd(count))?;
+        Ok(ended)
+    }
+
+    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
+        self.alive()?.announce(task, change).await
+    }
+
+    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
+        if self.fault.loses_wakes {
+            return Ok(());
+        }
+        self.alive()?.wake(task_type).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.alive()?.ping().await
+    }
+
+    async fn shut_down(&self) {
+        self.real.shut_down().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed.
+
+use rstest::rstest;
+use task_tracker::domain::Status;
+
+use super::faulty::{Death, Ends, Fault};
+use super::{ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched};
+use crate::harness::Mode;
+
+/// Ends a task of three entries while a fourth is acknowledged before the commit; the ending node
+/// dies where it is said to, and another settles what it left.
+async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
+    let scene = Scene::new(mode).await;
+    let (first, log) = scene.faulty(Fault { dies, commits_slowly: true, ..Fault::default() }).await;
+    let beside = if mode == Mode::Embedded { None } else { Some(scene.node().await) };
+    let task = started(first.tracker()).await;
+    progressed(first.tracker(), &task, 3).await;
+    let mut reader = watched(beside.as_ref().unwrap_or(&first), &task).await;
+    let mut heard = reader.take(3).await;
+
+    let ender = first.tracker().clone();
+    let ending = tokio::spawn({
+        let task = task.clone();
+        async move { complete(&ender, &task).await }
+    });
+    log.is_committing().await;
+    scene.let_the_closed_fence_fall(&task).await;
+    let appender = beside.as_ref().unwrap_or(&first).tracker();
+    assert_eq!(progressed(appender, &task, 1).await, 4, "the task is still in progress");
+    log.go_on();
+    ending.await.unwrap().expect("the end is committed");
+
+    let repairer = if dies.is_some() {
+        first.abort();
+        let second = match beside {
+            Some(second) => second,
+            None => scene.node().await,
+        };
+        scene.clock.advance(ABANDONED);
+        assert_eq!(second.tracker().settle_abandoned().await.unwrap(), 1);
+        second
+    } else {
+        beside.unwrap_or(first)
+    };
+    if mode == Mode::Embedded && dies.is_some() {
+        // Its stream died with its process.
+        reader = watched(&repairer, &task).await;
+        heard.clear();
+    }
+    heard.extend(reader.rest().await);
+    assert_whole(&heard, 4);
+    assert_eq!(history(repairer.tracker(), &task).await, [1, 2, 3, 4]);
+    assert!(scene.unsettled().await.is_empty());
+    assert_eq!(scene.live_traces().await, 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_acknowledged_during_a_slow_commit_is_sealed_after_it(
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+) {
+    an_end_with_a_late_entry(mode, None).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_acknowledged_during_a_slow_commit_survives_the_death_of_the_node(
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    // Before anything is settled; when it is known that something is to be sealed; when it is sealed;
+    // when all is done but the note.
+    #[values(
+        Death::BeforeTheEnd(1),
+        Death::AfterTheEnd(1),
+        Death::BeforeTheEnd(2),
+        Death::AfterTheEnd(2)
+    )]
+    dies: Death,
+) {
+    an_end_with_a_late_entry(mode, Some(dies)).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_in_the_history_and_the_stream_before_it_is_settled(
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+) {
+    let scene = Scene::new(mode).await;
+    // The end is committed and cannot be settled yet: what a reader sees is what is there between
+    // the commit and the settling.
+    let fault = Fault { commits_slowly: true, ends: Ends::Refused, ..Fault::default() };
+    let (node, log) = scene.faulty(fault).await;
+    let task = started(node.tracker()).await;
+    progressed(node.tracker(), &task, 3).await;
+    let ender = node.tracker().clone();
+    let ending = tokio::spawn({
+        let task = task.clone();
+        async move { complete(&ender, &task).await }
+    });
+    log.is_committing().await;
+    scene.let_the_closed_fence_fall(&task).await;
+    assert_eq!(progressed(node.tracker(), &task, 1).await, 4);
+    log.go_on();
+    ending.await.unwrap().expect("the end is committed");
+
+    let tracked = node.tracker().get(&task).await.unwrap();
+    assert_eq!(tracked.task.status, Status::Completed);
+    let seq_ids: Vec<u64> = tracked.history.iter().map(|entry| entry.seq_id).collect();
+    assert_eq!(seq_ids, [1, 2, 3, 4]);
+    assert_whole(&watched(&node, &task).await.rest().await, 4);
+}
