@@ -201,6 +201,15 @@ impl Transaction {
         }
     }
 
+    /// Undoes it now. Dropping it does so, too, but later: its rows would stay locked a while.
+    pub async fn roll_back(self) -> Result<(), Error> {
+        match self {
+            Self::Postgres(transaction) => transaction.rollback().await?,
+            Self::Sqlite(transaction) => transaction.rollback().await?,
+        }
+        Ok(())
+    }
+
     /// Makes it durable.
     pub async fn commit(self) -> Result<(), Error> {
         match self {

@@ -51,7 +51,7 @@ impl Storage {
     }
 
     /// Seals entries of a task that has ended: those acknowledged while its end was being committed.
-    /// Sealing the same entries twice leaves them once.
+    /// Sealing the same entries twice leaves them once; of two rows that begin alike the longer stays.
     pub async fn seal(&self, id: &TaskId, entries: &[Entry]) -> Result<(), Error> {
         for statement in seal_statements(id, entries) {
             statement.execute(self.database.writer()).await?;
@@ -76,7 +76,10 @@ pub(super) fn seal_statements(id: &TaskId, entries: &[Entry]) -> Vec<Statement> 
         statements.push(
             Statement::new(
                 "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (task_id, first_seq) DO UPDATE
+                 SET last_seq = excluded.last_seq, entries = excluded.entries, latest = excluded.latest
+                 WHERE excluded.last_seq > tracker_entries.last_seq",
             )
             .bind(id)
             .bind(first.seq_id)

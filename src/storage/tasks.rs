@@ -252,13 +252,18 @@ impl Storage {
             .await
             .map_err(E::from)?;
         let tasks = rows.into_iter().map(Task::try_from).collect::<Result<Vec<_>, Error>>()?;
-        let changes = decide(tasks).await?;
+        let changes = match decide(tasks).await {
+            Ok(changes) if !changes.is_empty() => changes,
+            // The rows are free before the caller hears of it: what comes next must not find them locked.
+            nothing => {
+                transaction.roll_back().await.map_err(E::from)?;
+                return nothing.map(|_| Vec::new());
+            }
+        };
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;
         }
-        if !changes.is_empty() {
-            transaction.commit().await.map_err(E::from)?;
-        }
+        transaction.commit().await.map_err(E::from)?;
         Ok(changes.into_iter().map(|change| change.task).collect())
     }
 
