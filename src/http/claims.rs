@@ -34,7 +34,7 @@ pub(super) struct ClaimRequest {
     #[schema(value_type = Vec<String>, min_items = 1, max_items = 100)]
     task_types: Vec<TaskType>,
     /// Who it is.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: WorkerId,
     /// How long it waits for a task to appear.
     #[serde(default, deserialize_with = "wait_seconds")]
@@ -96,7 +96,7 @@ pub(super) async fn start(
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReleaseRequest {
     /// The worker that holds it.
-    #[schema(value_type = String, min_length = 1, max_length = 128, example = "worker-7")]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", example = "worker-7")]
     worker_id: WorkerId,
 }
 

@@ -23,7 +23,7 @@ problems!(SweepProblems:);
 #[schema(example = json!({ "workerId": "worker-7", "result": { "rows": 42 } }))]
 pub(super) struct CompleteRequest {
     /// Where the task has a worker, that one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
     /// What it made.
     #[schema(value_type = Option<Object>)]
@@ -49,7 +49,7 @@ pub(super) async fn complete(
 #[schema(example = json!({ "workerId": "worker-7", "error": { "message": "the disk is full" } }))]
 pub(super) struct FailRequest {
     /// Where the task has a worker, that one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
     /// What went wrong.
     #[schema(value_type = Option<Object>)]

@@ -38,7 +38,7 @@ pub(super) struct ProgressRequest {
     #[schema(value_type = Option<Vec<Object>>, min_items = 1, max_items = 10_000)]
     entries: Option<Vec<Box<RawValue>>>,
     /// If it is named, it must be the one that holds the task.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct ProgressResponse {
 #[into_params(parameter_in = Query)]
 pub(super) struct ProgressQuery {
     /// With a body of `application/x-ndjson`: the worker that speaks.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
 }
 

@@ -38,7 +38,7 @@ pub(super) struct RegisterRequest {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.:-]+$")]
     task_id: Option<TaskId>,
     /// What workers claim it by; no control characters.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     task_type: TaskType,
     /// What you want to find again.
     #[schema(value_type = Option<Object>)]
@@ -132,13 +132,13 @@ pub(super) async fn get_the_one_called_claim(State(api): State<Api>) -> Result<R
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// Of this type.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     task_type: Option<TaskType>,
     /// Of this status.
     #[param(value_type = Option<StatusSchema>)]
     status: Option<Status>,
     /// Held by this worker, now or at their end.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
     /// Registered after this instant (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
@@ -273,7 +273,7 @@ mod tests {
         let created_at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
         let cursor = Cursor { created_at, id: "a.b-c".parse().unwrap() };
         assert_eq!(read_cursor(&write_cursor(&cursor)), Some(cursor));
-        for rubbish in ["", "x", "MTIz", "4pyT", &URL_SAFE_NO_PAD.encode("99999999999999999.a")] {
+        for rubbish in ["", "x", "MTIz", "4pyT", &URL_SAFE_NO_PAD.encode("9223372036854775807.a")] {
             assert_eq!(read_cursor(rubbish), None, "{rubbish:?}");
         }
     }

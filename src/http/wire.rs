@@ -165,7 +165,7 @@ impl From<Task> for ChangedResponse {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WorkerRequest {
     /// Where the task has a worker, `complete`, `fail` and `release` must name that one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, example = "worker-7")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", example = "worker-7")]
     pub(super) worker_id: Option<WorkerId>,
 }
 
