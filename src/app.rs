@@ -81,7 +81,6 @@ impl App {
         let api = Api {
             tracker: tracker.clone(),
             limits: config.limits,
-            closing: closing.clone(),
             figures,
             cors: config.cors_origins.into(),
         };

@@ -31,7 +31,6 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, map_response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -50,8 +49,6 @@ pub struct Api {
     pub tracker: Tracker,
     /// What a client may send.
     pub limits: Limits,
-    /// Ends the streams, so that their clients resume elsewhere.
-    pub closing: CancellationToken,
     /// Renders the figures.
     pub figures: PrometheusHandle,
     /// Who may read from another origin.

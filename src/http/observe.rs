@@ -8,8 +8,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
-use crate::domain::TaskId;
-
 /// The header that ties a request to its log lines, here and at the caller's.
 pub(super) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
@@ -52,9 +50,10 @@ fn correlation_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(CORRELATION_ID).filter(|value| {
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
     });
-    // A cuid2 is a valid header value.
+    // Hexadecimal digits are a valid header value. It needs to be unlike others, not unguessable.
     given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(TaskId::new().as_str()).unwrap_or(HeaderValue::from_static("none"))
+        let made = format!("{:032x}", fastrand::u128(..));
+        HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
     })
 }
 

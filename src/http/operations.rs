@@ -61,7 +61,7 @@ pub(super) async fn healthz(State(api): State<Api>) -> Response {
 
 async fn check(api: &Api) -> HealthResponse {
     let checks = api.tracker.health().await;
-    let status = if api.closing.is_cancelled() {
+    let status = if api.tracker.closing().is_cancelled() {
         "closing"
     } else if checks.iter().all(|check| check.is_up) {
         "up"

@@ -70,7 +70,7 @@ pub(super) async fn track(
     };
     let format = Format::accepted(&headers);
     let track = api.tracker.track(id.clone(), start).await?;
-    let reader = Reader::new(id, track, format, api.closing.clone());
+    let reader = Reader::new(id, track, format, api.tracker.closing().clone());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

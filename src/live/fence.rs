@@ -23,7 +23,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::{TaskId, WorkerId};
+use crate::domain::WorkerId;
 
 /// The fence of one task's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +48,10 @@ pub enum Fence {
 }
 
 impl Fence {
-    /// A fence to be opened, unlike any other.
+    /// A fence to be opened, unlike any other. Made for every append, so it is cheap; nobody needs to be
+    /// kept from guessing it.
     pub fn opening() -> Self {
-        Self::Opening { nonce: TaskId::new().as_str().to_owned() }
+        Self::Opening { nonce: format!("{:032x}", fastrand::u128(..)) }
     }
 
     /// Whether it lets a caller append who names `worker`, or nobody.

@@ -19,6 +19,7 @@ mod register;
 mod track;
 mod watch;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -38,9 +39,13 @@ pub use watch::Health;
 pub use crate::live::Delivery;
 pub use crate::storage::{Cursor, Filter};
 
-/// The service; cheap to clone.
+/// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]
-pub struct Tracker {
+pub struct Tracker(Arc<Parts>);
+
+/// What the use cases work with.
+#[derive(Debug)]
+pub struct Parts {
     storage: Storage,
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
@@ -50,11 +55,19 @@ pub struct Tracker {
     closing: CancellationToken,
 }
 
+impl Deref for Tracker {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self { storage, live, hub, clock, detached, closing }
+        Self(Arc::new(Parts { storage, live, hub, clock, detached, closing }))
     }
 
     /// The clock that the use cases go by.

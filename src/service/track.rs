@@ -15,6 +15,8 @@ use crate::live::{Delivery, Signal, Subscription};
 
 /// Events that are handed over at once at most.
 const BATCH: usize = 128;
+/// Bytes of entries that are handed over at once at about most: they are copied for each reader.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +158,7 @@ impl Track {
 
     /// Waits for something live and takes all that is there.
     async fn drain(&mut self) -> Vec<Arc<Delivery>> {
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         let Some(subscription) = &mut self.subscription else {
             self.phase = Phase::Past;
             return events;
@@ -168,7 +170,10 @@ impl Track {
                 break;
             };
             let offer = match &delivery.event {
-                Event::Progress(entry) => self.join.offer(entry.seq_id),
+                Event::Progress(entry) => {
+                    bytes += entry.progress.as_str().len();
+                    self.join.offer(entry.seq_id)
+                }
                 // An end before its last entry sends the reader back to the log, which ends it.
                 Event::Status(end) if end.is_end() => {
                     if self.join.is_complete(end.last_seq_id) {
@@ -189,7 +194,8 @@ impl Track {
                     break;
                 }
             }
-            signal = if events.len() < BATCH { subscription.try_next() } else { None };
+            let is_full = events.len() >= BATCH || bytes >= BATCH_BYTES;
+            signal = if is_full { None } else { subscription.try_next() };
         }
         self.measure(&events);
         events
