@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use tokio_stream::StreamExt;
 use redis::aio::PubSubSink;
 use redis::{Client, Msg, RedisError, RedisResult};
 use tokio::sync::mpsc::UnboundedReceiver;
