@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_stream::StreamExt;
 use redis::aio::PubSubSink;
 use redis::{Client, Msg, RedisError, RedisResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::StreamExt;
 
 use super::keys::Keys;
 use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
