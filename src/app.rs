@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -32,7 +31,6 @@ const SQLITE_READERS: u32 = 4;
 pub struct App {
     address: SocketAddr,
     tracker: Tracker,
-    closing: CancellationToken,
     duties: TaskTracker,
     server: JoinHandle<std::io::Result<()>>,
     upkeep: JoinHandle<()>,
@@ -52,8 +50,7 @@ struct Stores {
 impl App {
     /// Opens the stores, brings the schema up to date, and listens.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
-        let stores = Stores::open(&config).await?;
-        Self::assemble(config, clock, stores, |live| live).await
+        Self::start_with(config, clock, |live| live).await
     }
 
     /// The same, with `wrap` around the live log: tests put a fault between the service and the real one.
@@ -63,21 +60,11 @@ impl App {
         wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
     ) -> Result<Self> {
         let stores = Stores::open(&config).await?;
-        Self::assemble(config, clock, stores, wrap).await
-    }
-
-    async fn assemble(
-        config: Config,
-        clock: Clock,
-        stores: Stores,
-        wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
-    ) -> Result<Self> {
         migrations::run(&stores.database, config.patience).await?;
         let storage = Storage::new(stores.database);
         let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock);
         let figures = telemetry::figures().context("the figures cannot be recorded")?;
         let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
-        let closing = tracker.closing().clone();
         let api = Api {
             tracker: tracker.clone(),
             limits: config.limits,
@@ -95,12 +82,12 @@ impl App {
             }
         });
         let server = axum::serve(listener, http::router(api))
-            .with_graceful_shutdown(closing.clone().cancelled_owned());
+            .with_graceful_shutdown(tracker.closing().clone().cancelled_owned());
         let server = tokio::spawn(server.into_future());
         let duties = TaskTracker::new();
-        background::start(&tracker, config.sweep_every, &closing, &duties);
+        background::start(&tracker, config.sweep_every, &duties);
         let grace = config.shutdown_grace;
-        Ok(Self { address, tracker, closing, duties, server, upkeep, grace, _lock: stores.lock })
+        Ok(Self { address, tracker, duties, server, upkeep, grace, _lock: stores.lock })
     }
 
     /// Where it listens.
@@ -116,7 +103,7 @@ impl App {
     /// Stops accepting, ends the streams so that their clients resume elsewhere, lets what is in flight
     /// finish within the grace, and lets go of files and connections.
     pub async fn shut_down(mut self) {
-        self.closing.cancel();
+        self.tracker.closing().cancel();
         self.duties.close();
         let in_flight = async {
             let served = (&mut self.server).await;
@@ -135,7 +122,7 @@ impl App {
     pub fn abort(self) {
         self.server.abort();
         self.upkeep.abort();
-        self.closing.cancel();
+        self.tracker.closing().cancel();
     }
 }
 
@@ -188,12 +175,13 @@ fn lock(data_dir: &Path) -> Result<File> {
 
 /// Brings the schema up to date, and ends.
 pub async fn migrate(mode: &Mode, patience: Duration) -> Result<()> {
-    let database = match mode {
+    // Held until the end: no server may start in the folder meanwhile.
+    let (database, _lock) = match mode {
         Mode::Embedded { data_dir } => {
-            let _lock = lock(data_dir)?;
-            Database::sqlite(&data_dir.join("tracker.db"), 1).await?
+            let lock = lock(data_dir)?;
+            (Database::sqlite(&data_dir.join("tracker.db"), 1).await?, Some(lock))
         }
-        Mode::Node { database_url, .. } => Database::postgres(database_url, 2)?,
+        Mode::Node { database_url, .. } => (Database::postgres(database_url, 2)?, None),
     };
     migrations::run(&database, patience).await?;
     database.close().await;

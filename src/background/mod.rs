@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -64,23 +63,18 @@ fn duties(sweep_every: Duration) -> [Duty; 5] {
     ]
 }
 
-/// Starts every duty on `tasks`; they end when `stop` is cancelled, after the round they are in.
-pub fn start(
-    tracker: &Tracker,
-    sweep_every: Duration,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-) {
+/// Starts every duty on `tasks`; they end when the service closes, after the round they are in.
+pub fn start(tracker: &Tracker, sweep_every: Duration, tasks: &TaskTracker) {
     for duty in duties(sweep_every) {
-        tasks.spawn(keep(duty, tracker.clone(), stop.clone()));
+        tasks.spawn(keep(duty, tracker.clone()));
     }
 }
 
-async fn keep(duty: Duty, tracker: Tracker, stop: CancellationToken) {
+async fn keep(duty: Duty, tracker: Tracker) {
     loop {
         let pause = duty.every.mul_f64(0.75 + fastrand::f64() / 2.0);
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = tracker.closing().cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
         let span = tracing::info_span!("duty", duty = duty.name);
