@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use super::Api;
 use super::extract::{Id, Json};
 use super::problem::{Problem, problems};
-use super::wire::{ChangedResponse, StatusSchema, TaskResponse, WorkerRequest};
+use super::wire::{
+    ChangeProblems, ChangedResponse, HolderProblems, StatusSchema, TaskResponse, WorkerRequest,
+};
 use crate::domain::{Status, TaskId, TaskType, WorkerId};
 
 /// Types in one claim at most.
@@ -19,10 +21,6 @@ const MOST_TYPES: usize = 100;
 const LONGEST_WAIT: f64 = 60.0;
 
 problems!(ClaimProblems: MalformedBody, BodyTooLarge, UnsupportedMediaType, ValidationFailed);
-problems!(StartProblems: MalformedBody, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
-problems!(ReleaseProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
 
 /// A worker asks for work.
 #[derive(Deserialize, ToSchema)]
@@ -81,7 +79,7 @@ pub(super) async fn claim(
 /// Starts this very task.
 #[utoipa::path(post, path = "/tasks/{id}/start", tag = "workers", request_body = Option<WorkerRequest>,
     params(("id" = String, Path, description = "The task's id")),
-    responses((status = 200, description = "Started", body = ChangedResponse), StartProblems))]
+    responses((status = 200, description = "Started", body = ChangedResponse), ChangeProblems))]
 pub(super) async fn start(
     State(api): State<Api>,
     Id(id): Id,
@@ -116,7 +114,7 @@ pub(super) struct ReleaseResponse {
 /// Its progress is kept, and the next worker's entries go on counting.
 #[utoipa::path(post, path = "/tasks/{id}/release", tag = "workers", request_body = ReleaseRequest,
     params(("id" = String, Path, description = "The task's id")),
-    responses((status = 200, description = "Released", body = ReleaseResponse), ReleaseProblems))]
+    responses((status = 200, description = "Released", body = ReleaseResponse), HolderProblems))]
 pub(super) async fn release(
     State(api): State<Api>,
     Id(id): Id,

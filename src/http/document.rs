@@ -31,7 +31,10 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 
 /// The document as JSON, indented, with a line break at its end: what `openapi.json` in the repository holds.
 pub fn json() -> String {
-    let (_, document) = super::documented().split_for_parts();
+    render(super::documented().get_openapi())
+}
+
+pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
     // Serialising a document that was just built cannot fail.
     let mut json = document.to_pretty_json().unwrap_or_default();
     json.push('\n');

@@ -8,13 +8,9 @@ use utoipa::ToSchema;
 use super::Api;
 use super::extract::{Id, Json};
 use super::problem::{Problem, problems};
-use super::wire::{ChangedResponse, WorkerRequest};
+use super::wire::{ChangeProblems, ChangedResponse, HolderProblems, WorkerRequest};
 use crate::domain::{JsonObject, WorkerId};
 
-problems!(FinishProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
-problems!(TimeoutProblems: MalformedBody, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
 problems!(SweepProblems:);
 
 /// A worker is done.
@@ -33,7 +29,7 @@ pub(super) struct CompleteRequest {
 /// Ends a task well.
 #[utoipa::path(post, path = "/tasks/{id}/complete", tag = "workers", request_body = Option<CompleteRequest>,
     params(("id" = String, Path, description = "The task's id")),
-    responses((status = 200, description = "Completed", body = ChangedResponse), FinishProblems))]
+    responses((status = 200, description = "Completed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn complete(
     State(api): State<Api>,
     Id(id): Id,
@@ -59,7 +55,7 @@ pub(super) struct FailRequest {
 /// Ends a task badly.
 #[utoipa::path(post, path = "/tasks/{id}/fail", tag = "workers", request_body = Option<FailRequest>,
     params(("id" = String, Path, description = "The task's id")),
-    responses((status = 200, description = "Failed", body = ChangedResponse), FinishProblems))]
+    responses((status = 200, description = "Failed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn fail(
     State(api): State<Api>,
     Id(id): Id,
@@ -72,7 +68,7 @@ pub(super) async fn fail(
 /// Ends a task because its time is over, whether or not it is.
 #[utoipa::path(post, path = "/tasks/{id}/timeout", tag = "tasks", request_body = Option<WorkerRequest>,
     params(("id" = String, Path, description = "The task's id")),
-    responses((status = 200, description = "Timed out", body = ChangedResponse), TimeoutProblems))]
+    responses((status = 200, description = "Timed out", body = ChangedResponse), ChangeProblems))]
 pub(super) async fn time_out(
     State(api): State<Api>,
     Id(id): Id,

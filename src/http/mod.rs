@@ -89,8 +89,8 @@ fn documented() -> OpenApiRouter<Api> {
 
 /// The whole service as a router.
 pub fn router(api: Api) -> Router {
-    let (routes, _) = documented().split_for_parts();
-    let document = Arc::<str>::from(document::json());
+    let (routes, document) = documented().split_for_parts();
+    let document = Arc::<str>::from(document::render(&document));
     let docs = SwaggerUi::new("/docs").config(
         utoipa_swagger_ui::Config::new(["/openapi.json"])
             .try_it_out_enabled(true)

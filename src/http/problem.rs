@@ -80,7 +80,7 @@ impl Code {
         }
     }
 
-    /// A problem a client might be answered, for the document.
+    /// A problem a client might be answered, for the document; of our own faults, all a client is told.
     fn example(self) -> Problem {
         let problem = |detail: &str| Problem::new(self, detail);
         match self {
@@ -209,20 +209,13 @@ impl From<service::Error> for Problem {
             // Logged here, at the boundary, once; the client is told nothing of the inside.
             E::Unavailable(source) => {
                 tracing::warn!(error = chain(&*source), "unavailable");
-                Self::unavailable("a dependency is away; try again")
+                Code::Unavailable.example()
             }
             E::Internal(source) => {
                 tracing::error!(error = chain(&*source), "failed");
-                Self::new(Code::Internal, Code::Internal.example().detail)
+                Code::Internal.example()
             }
         }
-    }
-}
-
-impl Problem {
-    /// Try again later, here or elsewhere.
-    pub fn unavailable(detail: &str) -> Self {
-        Self::new(Code::Unavailable, detail)
     }
 }
 

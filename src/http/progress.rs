@@ -12,7 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Id, Json, Query, media_type, too_large};
-use super::problem::{Code, Problem, problems};
+use super::problem::{Code, Problem};
+use super::wire::HolderProblems;
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
 use crate::domain::{JsonObject, TaskId, Timestamp, WorkerId};
@@ -22,9 +23,6 @@ use crate::service::Accepted;
 const MOST_ENTRIES: usize = 10_000;
 /// Lines that are appended at once when they arrive together: of the largest, a few times a body.
 const LINES_AT_ONCE: usize = 64;
-
-problems!(ProgressProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
 
 /// One entry, or many: exactly one of `progress` and `entries`.
 #[derive(Deserialize, ToSchema)]
@@ -76,7 +74,7 @@ pub(super) struct ProgressQuery {
     request_body(content(
         (ProgressRequest = "application/json"),
         (String = "application/x-ndjson", example = "{\"percent\":1}\n{\"percent\":2}\n"))),
-    responses((status = 200, description = "Kept", body = ProgressResponse), ProgressProblems))]
+    responses((status = 200, description = "Kept", body = ProgressResponse), HolderProblems))]
 pub(super) async fn progress(
     State(api): State<Api>,
     Id(id): Id,

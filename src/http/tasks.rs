@@ -98,14 +98,19 @@ pub(super) async fn register(
         timeout: Duration::from_secs(request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)),
     };
     let task = api.tracker.register(registration).await?;
-    let location = format!("{BASE_PATH}/tasks/{}", task.id);
     let body = RegisterResponse {
-        task_id: task.id,
+        task_id: task.id.clone(),
         status: task.status,
         created_at: task.created_at,
         timeout_at: task.timeout_at,
     };
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
+    Ok(created(&task.id, body))
+}
+
+/// 201, and where the new task is.
+fn created(id: &TaskId, body: impl Serialize) -> Response {
+    let location = format!("{BASE_PATH}/tasks/{id}");
+    (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response()
 }
 
 /// Reads a task with its whole history.
@@ -254,14 +259,13 @@ pub(super) struct RetryResponse {
                headers(("location" = String, description = "Where the new task is"))), RetryProblems))]
 pub(super) async fn retry(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
     let child = api.tracker.retry(id.clone()).await?;
-    let location = format!("{BASE_PATH}/tasks/{}", child.id);
     let body = RetryResponse {
-        new_task_id: child.id,
+        new_task_id: child.id.clone(),
         original_task_id: child.original_task_id.unwrap_or(id),
         status: child.status,
         retry_count: child.retry_count,
     };
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response())
+    Ok(created(&child.id, body))
 }
 
 #[cfg(test)]

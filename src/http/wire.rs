@@ -4,8 +4,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::problem::problems;
 use crate::domain::{Entry, JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
 use crate::service::Tracked;
+
+problems!(
+    /// Of a call that anybody may make to change a task.
+    ChangeProblems: MalformedBody, TaskNotFound, InvalidTransition, BodyTooLarge,
+    UnsupportedMediaType, ValidationFailed);
+problems!(
+    /// Of a call that must come from the worker that holds the task.
+    HolderProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
+    UnsupportedMediaType, ValidationFailed);
 
 /// Where a task stands. `completed`, `failed` and `timeout` are terminal: nothing leaves them.
 #[derive(ToSchema)]

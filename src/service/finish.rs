@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
+use super::query::PAGE;
 use super::{Error, Result, Tracker, count};
 use crate::domain::{
     Ending, JsonObject, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
@@ -26,8 +27,6 @@ const SWEEP_BATCH: u32 = 100;
 const SWEEP_BATCHES: usize = 20;
 /// Logs that are closed or ended at once.
 const CONCURRENCY: usize = 16;
-/// Entries of a page when a log is sealed.
-const PAGE: usize = 1000;
 /// How long an end may stay unsettled before another node takes it for abandoned.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
 

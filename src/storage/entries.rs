@@ -64,7 +64,7 @@ impl Storage {
 pub(super) fn seal_statements(id: &TaskId, entries: &[Entry]) -> Vec<Statement> {
     let mut statements = Vec::new();
     let mut rest = entries;
-    while let (Some(first), true) = (rest.first(), !rest.is_empty()) {
+    while let Some(first) = rest.first() {
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
             bytes += entry.progress.as_str().len();
