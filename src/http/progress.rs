@@ -13,10 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::extract::{Id, Json, Query, media_type, too_large};
 use super::problem::{Code, Problem};
-use super::wire::HolderProblems;
+use super::wire::{HolderProblems, Standing};
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
-use crate::domain::{JsonObject, TaskId, Timestamp, WorkerId};
+use crate::domain::{Caller, JsonObject, LeaseToken, TaskId, Timestamp, WorkerId};
 use crate::service::Accepted;
 
 /// Entries of one request at most.
@@ -38,6 +38,9 @@ pub(super) struct ProgressRequest {
     /// If it is named, it must be the one that holds the task.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
+    /// What the claim or the start gave: refused with `lease_lost` once its attempt is over.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
+    lease_token: Option<LeaseToken>,
 }
 
 /// Entries were kept: they are in the history whatever comes.
@@ -53,6 +56,22 @@ pub(super) struct ProgressResponse {
     count: Option<u64>,
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+impl ProgressResponse {
+    fn new(
+        task_id: TaskId,
+        count: Option<u64>,
+        accepted: Accepted,
+        server_time: Timestamp,
+    ) -> Self {
+        let Accepted { last_seq_id: seq_id, timestamp, lease_expires_at, cancel_requested } =
+            accepted;
+        let standing = Standing { lease_expires_at, cancel_requested, server_time };
+        Self { task_id, seq_id, count, timestamp, standing }
+    }
 }
 
 /// Of a body of lines, which has no place for it.
@@ -63,6 +82,9 @@ pub(super) struct ProgressQuery {
     /// With a body of `application/x-ndjson`: the worker that speaks.
     #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
+    /// And its token.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
+    lease_token: Option<LeaseToken>,
 }
 
 /// Appends progress to a task that is in progress.
@@ -83,10 +105,11 @@ pub(super) async fn progress(
 ) -> Result<Response, Problem> {
     let is_lines = media_type(request.headers())
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
+    let caller = Caller { worker: query.worker_id, token: query.lease_token };
     let response = if is_lines {
-        append_lines(&api, id, query.worker_id, request.into_body()).await?
+        append_lines(&api, id, &caller, request.into_body()).await?
     } else {
-        append_body(&api, id, query.worker_id, request).await?
+        append_body(&api, id, caller, request).await?
     };
     Ok(axum::Json(response).into_response())
 }
@@ -94,7 +117,7 @@ pub(super) async fn progress(
 async fn append_body(
     api: &Api,
     id: TaskId,
-    worker: Option<WorkerId>,
+    in_query: Caller,
     request: Request,
 ) -> Result<ProgressResponse, Problem> {
     let Json(request) = Json::<ProgressRequest>::from_request(request, api).await?;
@@ -118,11 +141,13 @@ async fn append_body(
         .enumerate()
         .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
         .collect::<Result<Vec<_>, _>>()?;
-    let worker = request.worker_id.or(worker);
-    let Accepted { last_seq_id, timestamp } =
-        api.tracker.progress(&id, &entries, worker.as_ref()).await?;
+    let caller = Caller {
+        worker: request.worker_id.or(in_query.worker),
+        token: request.lease_token.or(in_query.token),
+    };
+    let accepted = api.tracker.progress(&id, &entries, &caller).await?;
     let count = is_many.then_some(entries.len() as u64);
-    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp })
+    Ok(ProgressResponse::new(id, count, accepted, api.tracker.clock().now()))
 }
 
 /// Checks one entry and takes the `seqId` from it, which is ours to give.
@@ -139,7 +164,7 @@ fn entry(raw: &RawValue, path: &str, limit: usize) -> Result<JsonObject, Problem
 async fn append_lines(
     api: &Api,
     id: TaskId,
-    worker: Option<WorkerId>,
+    caller: &Caller,
     body: Body,
 ) -> Result<ProgressResponse, Problem> {
     let bytes = body.into_data_stream().map_err(std::io::Error::other);
@@ -153,7 +178,7 @@ async fn append_lines(
     while let Some(chunk) = lines.next().await {
         let (entries, refused) = read_lines(chunk, count, api.limits.entry_bytes);
         if !entries.is_empty() {
-            match api.tracker.progress(&id, &entries, worker.as_ref()).await {
+            match api.tracker.progress(&id, &entries, caller).await {
                 Ok(accepted) => kept = Some(accepted),
                 Err(error) => return Err(cut_off(error.into(), count, kept)),
             }
@@ -163,10 +188,10 @@ async fn append_lines(
             return Err(cut_off(problem, count, kept));
         }
     }
-    let Some(Accepted { last_seq_id, timestamp }) = kept else {
+    let Some(accepted) = kept else {
         return Err(Problem::invalid("", "must hold at least one line"));
     };
-    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count: Some(count), timestamp })
+    Ok(ProgressResponse::new(id, Some(count), accepted, api.tracker.clock().now()))
 }
 
 /// The entries up to the first line that is refused, and why it is. Empty lines are passed over.

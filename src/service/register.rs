@@ -1,11 +1,10 @@
 //! Register a task; retry an ended one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Error, Result, Tracker, count};
 use crate::domain::lifecycle::Refused;
-use crate::domain::{JsonObject, NewTask, Task, TaskId, TaskType, Transition};
+use crate::domain::{Caller, JsonObject, NewTask, Task, TaskId, TaskType, Terms, Transition};
 
 /// What a client says of a task it registers.
 #[derive(Debug, Clone)]
@@ -18,8 +17,8 @@ pub struct Registration {
     pub metadata: Option<JsonObject>,
     /// What the worker needs.
     pub params: Option<JsonObject>,
-    /// How long it may take from now on.
-    pub timeout: Duration,
+    /// How it is to be run.
+    pub terms: Terms,
 }
 
 impl Tracker {
@@ -28,8 +27,8 @@ impl Tracker {
     pub async fn register(&self, registration: Registration) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let Registration { id, task_type, metadata, params, timeout } = registration;
-            let new = NewTask { id: id.unwrap_or_default(), task_type, metadata, params, timeout };
+            let Registration { id, task_type, metadata, params, terms } = registration;
+            let new = NewTask { id: id.unwrap_or_default(), task_type, metadata, params, terms };
             let task = tracker
                 .storage
                 .insert(&new, tracker.clock.now())
@@ -42,14 +41,14 @@ impl Tracker {
         .await
     }
 
-    /// Makes a new pending task of one that failed or timed out. Of several callers one makes the child.
+    /// Makes a new pending task of one that failed, timed out or was cancelled. Of several callers one makes the child.
     #[tracing::instrument(name = "task.retry", skip_all, fields(task.id = %id))]
     pub async fn retry(&self, id: TaskId) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let parent = tracker.existing(&id).await?;
             Transition::Retry
-                .check(parent.status, None, None)
+                .check(parent.status, &parent.holder(), &Caller::default())
                 .map_err(|refused| Error::refused(&id, refused))?;
             let rule = Transition::Retry.rule();
             let child = tracker

@@ -3,7 +3,9 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`migrations`] | the schema, brought up to date under a lock |
-//! | `tasks` | registering, claiming, reading, changing a status |
+//! | `tasks` | registering, claiming, reading; what is not settled yet |
+//! | `change` | the one way a status changes |
+//! | `row` | a task as a row |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history |
 //! | `plans` | how the databases would run what must stay cheap |
@@ -12,17 +14,19 @@
 //! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
 //! never knows what a status means; time is always an argument; a transaction never leaves a method.
 
+mod change;
 mod dialect;
 mod entries;
 mod lists;
 pub mod migrations;
 mod plans;
+mod row;
 mod tasks;
 
 use crate::database::Database;
 pub use crate::database::Error;
+pub use change::{Change, Due, Selection};
 pub use lists::{Cursor, Filter, Listed};
-pub use tasks::{Change, Selection};
 
 /// The tables of the core; cheap to clone.
 #[derive(Debug, Clone)]

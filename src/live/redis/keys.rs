@@ -31,7 +31,7 @@ impl Keys {
         self.of_task("fence", task)
     }
 
-    /// Channel: its events. `p` and lines of entries, or `s` and a change of status.
+    /// Channel: its events. `p` and lines of entries, `s` and a change of status, or `n` and a notice.
     pub fn live(&self, task: &TaskId) -> String {
         self.of_task("live", task)
     }

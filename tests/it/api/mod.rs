@@ -8,6 +8,9 @@
 //! | `waiting` | claims that wait for a task to appear |
 //! | `lifecycle` | every transition from every status, as the table has it |
 //! | `workers` | who may end or give back a task; release |
+//! | `leases` | a worker that falls silent, and one that comes back too late |
+//! | `cancel` | ending a task before it is done |
+//! | `stalls` | a worker that is alive and gets nowhere |
 //! | `retry` | retrying, and the chain it makes |
 //! | `races` | of many callers at once exactly one wins |
 //! | `progress` | entries and their numbers |
@@ -25,10 +28,12 @@
 //! | `operations` | health, figures, the document |
 //! | `outage` | a broker that is away |
 
+mod cancel;
 mod claim;
 mod closing;
 mod filters;
 mod joining;
+mod leases;
 mod lifecycle;
 mod lines;
 mod list;
@@ -42,6 +47,7 @@ mod races;
 mod register;
 mod retry;
 mod sealing;
+mod stalls;
 mod timeouts;
 mod track;
 mod values;

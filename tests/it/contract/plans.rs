@@ -106,6 +106,9 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
     let index = match name {
         "claim of one type" | "claim of two types" => "tracker_tasks_claim",
         "sweep" => "tracker_tasks_deadline",
+        "sweep of leases" => "tracker_tasks_leases",
+        "sweep of stalls" => "tracker_tasks_stalls",
+        "sweep of the cancelled" => "tracker_tasks_cancels",
         "list" => "tracker_tasks_newest",
         "list by type" => "tracker_tasks_by_type",
         "list by status" => "tracker_tasks_by_status",

@@ -28,7 +28,7 @@ use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::config::Mode as ConfigMode;
 use task_tracker::database::{Database, Statement};
-use task_tracker::domain::{JsonObject, Task, TaskId, TaskType, WorkerId};
+use task_tracker::domain::{JsonObject, Task, TaskId, TaskType, Terms, WorkerId};
 use task_tracker::live::CLOSED_FOR;
 use task_tracker::service::{Registration, Tracker};
 use task_tracker::storage::Storage;
@@ -141,14 +141,14 @@ fn worker() -> WorkerId {
 /// Registers a task and begins it for [`worker`].
 async fn started(tracker: &Tracker) -> TaskId {
     let task = registered(tracker, "work").await;
-    tracker.start(task.id.clone(), Some(worker())).await.expect("a start");
+    tracker.start(task.id.clone(), Some(worker()), None).await.expect("a start");
     task.id
 }
 
 async fn registered(tracker: &Tracker, task_type: &str) -> Task {
-    let (metadata, params, timeout) = (None, None, Duration::from_hours(24));
+    let (metadata, params, terms) = (None, None, Terms::DEFAULT);
     let task_type: TaskType = task_type.parse().expect("a name");
-    let registration = Registration { id: None, task_type, metadata, params, timeout };
+    let registration = Registration { id: None, task_type, metadata, params, terms };
     tracker.register(registration).await.expect("a task")
 }
 
@@ -157,14 +157,14 @@ async fn progressed(tracker: &Tracker, task: &TaskId, count: usize) -> u64 {
     let mut last = 0;
     for _ in 0..count {
         let entries = [JsonObject::from_stored(json!({ "percent": 40 }).to_string())];
-        let accepted = tracker.progress(task, &entries, Some(&worker())).await;
+        let accepted = tracker.progress(task, &entries, &worker().into()).await;
         last = accepted.expect("an acknowledgement").last_seq_id;
     }
     last
 }
 
 async fn complete(tracker: &Tracker, task: &TaskId) -> task_tracker::service::Result<Task> {
-    tracker.complete(task.clone(), Some(worker()), None).await
+    tracker.complete(task.clone(), worker().into(), None).await
 }
 
 /// The numbers of a task's history.
