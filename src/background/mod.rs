@@ -27,7 +27,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 8] {
+fn duties(sweep_every: Duration) -> [Duty; 9] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -71,6 +71,12 @@ fn duties(sweep_every: Duration) -> [Duty; 8] {
             name: "recheck_waiters",
             every: seconds(2),
             round: |tracker| async move { tracker.recheck_waiters().await }.boxed(),
+        },
+        // Writes down who asked for work.
+        Duty {
+            name: "call_roll",
+            every: seconds(5),
+            round: |tracker| async move { tracker.call_roll().await }.boxed(),
         },
         // Sets the gauges that need the database.
         Duty {

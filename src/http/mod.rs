@@ -8,6 +8,7 @@
 //! | `drain` | what a client still sends when its answer is there already |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
 //! | `tasks`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
+//! | `explain` | why a task stands where it stands; who asks for work |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
 
@@ -15,6 +16,7 @@ mod claims;
 pub mod document;
 mod drain;
 mod endings;
+mod explain;
 mod extract;
 mod observe;
 mod operations;
@@ -80,7 +82,9 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(endings::cancel))
         .routes(routes!(claims::heartbeat))
         .routes(routes!(claims::release))
-        .routes(routes!(tasks::retry));
+        .routes(routes!(tasks::retry))
+        .routes(routes!(explain::why))
+        .routes(routes!(explain::workers));
     OpenApiRouter::with_openapi(document::frame())
         .nest(BASE_PATH, core)
         .routes(routes!(operations::livez))

@@ -25,6 +25,7 @@ impl Tracker {
         lease: Option<Duration>,
         wait: Duration,
     ) -> Result<Option<Tracked>> {
+        self.roll.note(worker, types);
         if wait.is_zero() {
             return self.claim_now(types, worker, lease).await;
         }
@@ -39,6 +40,8 @@ impl Tracker {
             // Only the waiting is cut short: a look that has begun may already have taken a task.
             let woken = timeout_at(deadline, waiter.woken());
             if !matches!(self.closing.run_until_cancelled(woken).await, Some(Ok(()))) {
+                // It was here all the time.
+                self.roll.note(worker, types);
                 return Ok(None);
             }
         }

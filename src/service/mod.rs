@@ -11,6 +11,8 @@
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
+//! | `workers` | who asks for work, and holds what |
+//! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
 
 mod cancel;
@@ -24,6 +26,8 @@ mod register;
 mod sweep;
 mod track;
 mod watch;
+mod why;
+mod workers;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -42,6 +46,8 @@ pub use query::{Listing, Tracked};
 pub use register::Registration;
 pub use track::{StartAt, Track};
 pub use watch::Health;
+pub use why::Why;
+pub use workers::Worker;
 
 pub use crate::live::Delivery;
 pub use crate::storage::{Cursor, Filter};
@@ -57,6 +63,8 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
+    /// Who asked for work lately.
+    roll: workers::Roll,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -74,7 +82,8 @@ impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self(Arc::new(Parts { storage, live, hub, clock, detached, closing }))
+        let roll = workers::Roll::default();
+        Self(Arc::new(Parts { storage, live, hub, clock, roll, detached, closing }))
     }
 
     /// The clock that the use cases go by.

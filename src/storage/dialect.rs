@@ -114,3 +114,43 @@ pub(super) fn pending_types(kind: Kind) -> &'static str {
         }
     }
 }
+
+/// Notes workers and what they asked for: two lists of the same length, `$1` and `$2`, and an instant.
+pub(super) fn note_workers(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "INSERT INTO tracker_workers (worker_id, task_types, seen_at)
+             SELECT name, asked, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, asked)
+             ON CONFLICT (worker_id) DO UPDATE
+             SET task_types = excluded.task_types, seen_at = excluded.seen_at"
+        }
+        Kind::Sqlite => {
+            "INSERT INTO tracker_workers (worker_id, task_types, seen_at)
+             SELECT name.value, asked.value, $3
+             FROM json_each($1) AS name JOIN json_each($2) AS asked ON asked.key = name.key
+             WHERE TRUE
+             ON CONFLICT (worker_id) DO UPDATE
+             SET task_types = excluded.task_types, seen_at = excluded.seen_at"
+        }
+    }
+}
+
+/// Notes types and who asked for them, likewise.
+pub(super) fn note_types(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "INSERT INTO tracker_polled_types (task_type, worker_id, seen_at)
+             SELECT name, worker, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, worker)
+             ON CONFLICT (task_type) DO UPDATE
+             SET worker_id = excluded.worker_id, seen_at = excluded.seen_at"
+        }
+        Kind::Sqlite => {
+            "INSERT INTO tracker_polled_types (task_type, worker_id, seen_at)
+             SELECT name.value, worker.value, $3
+             FROM json_each($1) AS name JOIN json_each($2) AS worker ON worker.key = name.key
+             WHERE TRUE
+             ON CONFLICT (task_type) DO UPDATE
+             SET worker_id = excluded.worker_id, seen_at = excluded.seen_at"
+        }
+    }
+}

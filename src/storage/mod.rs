@@ -8,6 +8,7 @@
 //! | `row` | a task as a row |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history |
+//! | `workers` | who polls for work |
 //! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
 //!
@@ -22,11 +23,13 @@ pub mod migrations;
 mod plans;
 mod row;
 mod tasks;
+mod workers;
 
 use crate::database::Database;
 pub use crate::database::Error;
 pub use change::{Change, Due, Selection};
 pub use lists::{Cursor, Filter, Listed};
+pub use workers::{Polled, Seen};
 
 /// The tables of the core; cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
 use super::lists::list_statement;
+use super::workers::held_statement;
 use super::{Cursor, Due, Error, Filter, Selection, Storage, dialect, unreadable};
 use crate::database::{Kind, Statement};
 use crate::domain::{Lease, Status, TaskId, TaskType, Timestamp, WorkerId};
@@ -31,6 +32,7 @@ impl Storage {
             ("sweep of leases", sweep(Due::Lease)),
             ("sweep of stalls", sweep(Due::StallCheck)),
             ("sweep of the cancelled", sweep(Due::Grace)),
+            ("held by workers", held_statement(kind, std::slice::from_ref(&a_worker))),
             ("list", list(Filter::default())),
             ("list by type", list(by_type)),
             ("list by status", list(by_status)),

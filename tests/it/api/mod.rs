@@ -26,6 +26,7 @@
 //! | `malformed` | what no client should send |
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
+//! | `why` | why a task stands where it stands; who asks for work |
 //! | `outage` | a broker that is away |
 
 mod cancel;
@@ -52,6 +53,7 @@ mod timeouts;
 mod track;
 mod values;
 mod waiting;
+mod why;
 mod workers;
 
 use std::collections::HashMap;

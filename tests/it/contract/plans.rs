@@ -98,8 +98,9 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         if line.contains(scan) && !line.contains("USING INDEX") {
             faults.push(format!("{name} reads the whole table: {line}"));
         }
-        // What a claim sorts are the oldest of each type it asks for, not tasks at large.
-        if line.contains(sort) && !name.starts_with("claim") {
+        // What a claim sorts are the oldest of each type it asks for, not tasks at large; what workers hold
+        // is sorted by worker.
+        if line.contains(sort) && !name.starts_with("claim") && !name.starts_with("held") {
             faults.push(format!("{name} sorts: {line}"));
         }
     }
@@ -109,6 +110,7 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         "sweep of leases" => "tracker_tasks_leases",
         "sweep of stalls" => "tracker_tasks_stalls",
         "sweep of the cancelled" => "tracker_tasks_cancels",
+        "held by workers" => "tracker_tasks_held",
         "list" => "tracker_tasks_newest",
         "list by type" => "tracker_tasks_by_type",
         "list by status" => "tracker_tasks_by_status",

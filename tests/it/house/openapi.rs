@@ -26,6 +26,8 @@ POST /api/v1/tasks/{id}/retry retry
 POST /api/v1/tasks/{id}/start start
 POST /api/v1/tasks/{id}/timeout time_out
 GET /api/v1/tasks/{id}/track track
+GET /api/v1/tasks/{id}/why why
+GET /api/v1/workers workers
 GET /healthz healthz
 GET /livez livez
 GET /metrics metrics
