@@ -7,6 +7,7 @@
 --       6 '' or the fence that was seen before the durable truth was asked; then also
 --       7 the open fence to set   8 the newest sealed number   9 when all expires, ms since 1970
 --       10… the entries
+-- PUBLISH is the command that does so, said in front of the script.
 -- Returns {number of the last entry}, or {0, the fence that did not let the caller in}.
 local fence = redis.call('GET', KEYS[1])
 if not fence then
@@ -42,5 +43,5 @@ if verified then
   redis.call('PEXPIREAT', KEYS[2], ARGV[9])
   redis.call('PEXPIREAT', KEYS[3], ARGV[9])
 end
-redis.call('PUBLISH', ARGV[1], 'p' .. table.concat(lines, '\n'))
+redis.call(PUBLISH, ARGV[1], 'p' .. table.concat(lines, '\n'))
 return {last}
