@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{by, instant, names};
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Reply, Server, seq_ids};
 
 /// Bytes of one entry at most.
@@ -23,7 +23,7 @@ fn entry_of(bytes: usize) -> String {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let before = server.clock.now();
@@ -46,7 +46,9 @@ async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode:
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn many_appenders_leave_no_gap_and_no_repeat(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn many_appenders_leave_no_gap_and_no_repeat(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     const APPENDERS: usize = 10;
     const EACH: u64 = 30;
     let server = Server::start(mode).await;
@@ -84,7 +86,7 @@ async fn many_appenders_leave_no_gap_and_no_repeat(#[values(Embedded, Node, TwoN
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let path = format!("/tasks/{id}/progress");
@@ -118,7 +120,7 @@ async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes)] mode: 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_answers_with_its_last_number_and_its_count(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -143,7 +145,7 @@ async fn a_batch_answers_with_its_last_number_and_its_count(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let batches = join_all((0..24).map(|batch| {
@@ -164,7 +166,9 @@ async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_kept_whole_or_not_at_all(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_batch_is_kept_whole_or_not_at_all(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let path = format!("/tasks/{id}/progress");
@@ -190,7 +194,7 @@ async fn a_batch_is_kept_whole_or_not_at_all(#[values(Embedded, Node, TwoNodes)]
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let wrong = [
@@ -218,7 +222,9 @@ async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes)] mode
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_task_in_progress_takes_entries(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn only_a_task_in_progress_takes_entries(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let pending = server.registered("t").await;
     let mut tasks = vec![(pending, "pending")];
@@ -254,7 +260,7 @@ async fn only_a_task_in_progress_takes_entries(#[values(Embedded, Node, TwoNodes
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_may_have_256_kibibytes_and_no_more(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;

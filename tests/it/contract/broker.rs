@@ -26,11 +26,7 @@ impl Broker {
 
     /// Starts it after [`Broker::stop`]: at the same address, with nothing in it.
     pub async fn start_again(&mut self) {
-        let program = ["redis-server", "valkey-server"].into_iter().find(|program| {
-            let mut asked = Command::new(program);
-            asked.arg("--version").stdout(Stdio::null()).status().is_ok()
-        });
-        let mut command = Command::new(program.expect("redis-server or valkey-server on PATH"));
+        let mut command = program();
         command
             .current_dir(self.folder.path())
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
@@ -66,4 +62,52 @@ impl Drop for Broker {
 /// A connection for what no log does: looking at keys, and breaking things.
 pub async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
     Client::open(url.into_connection_info()?)?.get_multiplexed_async_connection().await
+}
+
+/// The program of a server: the one that `scripts/test` chose, else any.
+pub fn program() -> Command {
+    if let Ok(chosen) = std::env::var("TEST_REDIS_SERVER") {
+        return Command::new(chosen);
+    }
+    let program = ["redis-server", "valkey-server"].into_iter().find(|program| {
+        let mut asked = Command::new(program);
+        asked.arg("--version").stdout(Stdio::null()).status().is_ok()
+    });
+    Command::new(program.expect("redis-server or valkey-server on PATH"))
+}
+
+/// Connections to every server of a URL: one, or the masters of a cluster.
+pub async fn connect_all(url: &str) -> Vec<MultiplexedConnection> {
+    let servers = match url.split_once("://") {
+        Some(("redis-cluster", servers)) => {
+            servers.split(',').map(|server| format!("redis://{server}")).collect()
+        }
+        _ => vec![url.to_owned()],
+    };
+    let mut connections = Vec::new();
+    for server in servers {
+        connections.push(connect(&server).await.expect("the Redis of the tests"));
+    }
+    connections
+}
+
+/// A connection to the server that has a key.
+pub async fn connect_for(url: &str, key: &str) -> MultiplexedConnection {
+    for mut connection in connect_all(url).await {
+        // Any other refuses with MOVED.
+        if redis::cmd("EXISTS").arg(key).exec_async(&mut connection).await.is_ok() {
+            return connection;
+        }
+    }
+    panic!("nobody has the slot of {key}")
+}
+
+/// Every key that begins like this, on all servers of a URL.
+pub async fn keys(url: &str, begin: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for mut connection in connect_all(url).await {
+        let asked = redis::cmd("KEYS").arg(format!("{begin}*")).query_async(&mut connection).await;
+        keys.append(&mut asked.expect("keys"));
+    }
+    keys
 }

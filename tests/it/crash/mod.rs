@@ -34,7 +34,7 @@ use task_tracker::service::{Registration, Tracker};
 use task_tracker::storage::Storage;
 
 use crate::contract::broker;
-use crate::harness::{Event, Events, Ground, Mode, eventually, redis_url};
+use crate::harness::{Event, Events, Ground, Mode, eventually};
 use faulty::{Fault, Faulty};
 
 /// Longer than an end may stay unsettled before another node takes it for abandoned.
@@ -92,11 +92,7 @@ impl Scene {
             database.close().await;
             return rows;
         }
-        let mut redis = broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL");
-        let pattern = format!("{}*", self.ground.namespace());
-        let keys: Vec<String> =
-            redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
-        keys.len()
+        broker::keys(self.ground.redis_url().expect("a node"), self.ground.namespace()).await.len()
     }
 
     async fn database(&self, file: &str) -> Database {
@@ -114,7 +110,8 @@ impl Scene {
             return;
         }
         let key = format!("{}:fence:{{{task}}}", self.ground.namespace());
-        let mut redis = broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL");
+        let url = self.ground.redis_url().expect("a node");
+        let mut redis = broker::connect_for(url, &key).await;
         redis::cmd("PEXPIRE").arg(&key).arg(1).exec_async(&mut redis).await.unwrap();
         eventually(|| async {
             let mut redis = redis.clone();
