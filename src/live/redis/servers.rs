@@ -40,8 +40,8 @@ use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// How often the map of a cluster is asked for without a reason.
 const MAP_EVERY: Duration = Duration::from_secs(10);
-/// The least time between two such questions.
-const MAP_PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two such questions, and between two that nobody answers.
+const MAP_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Servers that are asked at once; the first answer counts.
 const ASKED_AT_ONCE: usize = 4;
 /// Times a request is sent elsewhere at most, and the pause before doing it once more.
@@ -55,6 +55,8 @@ pub(super) struct Servers {
     slots: watch::Sender<Arc<Slots>>,
     /// The map may be wrong.
     stale: Notify,
+    /// Why nobody said the map, when it was asked for last.
+    unknown: Mutex<Option<RedisError>>,
 }
 
 impl Servers {
@@ -65,7 +67,8 @@ impl Servers {
             _ => Slots::unknown(),
         };
         let slots = watch::Sender::new(Arc::new(slots));
-        let servers = Self { target, nodes: Mutex::default(), slots, stale: Notify::new() };
+        let (nodes, stale, unknown) = (Mutex::default(), Notify::new(), Mutex::default());
+        let servers = Self { target, nodes, slots, stale, unknown };
         for seed in &servers.target.seeds {
             servers.node(seed)?;
         }
@@ -92,15 +95,24 @@ impl Servers {
         if !self.target.is_cluster {
             return;
         }
+        let mut pause = MAP_PAUSES.0;
         loop {
             match self.ask_for_map().await {
-                Ok(slots) => self.learn(slots),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "no server of the cluster says who owns which slot"
-                ),
+                Ok(slots) => {
+                    self.learn(slots);
+                    *lock(&self.unknown) = None;
+                    pause = MAP_PAUSES.0;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "no server of the cluster says who owns which slot"
+                    );
+                    *lock(&self.unknown) = Some(error);
+                    pause = (pause * 2).min(MAP_PAUSES.1);
+                }
             }
-            sleep(MAP_PAUSE).await;
+            sleep(pause).await;
             // It makes no difference which of the two it was.
             let _ = timeout(MAP_EVERY, self.stale.notified()).await;
         }
@@ -143,7 +155,7 @@ impl Servers {
             let is_known = |address: &Address, _: &mut Node| {
                 slots.masters().contains(address) || self.target.seeds.contains(address)
             };
-            self.lock().retain(is_known);
+            lock(&self.nodes).retain(is_known);
         }
     }
 
@@ -270,7 +282,7 @@ impl Servers {
 
     /// Lets go of the connections for pages, which nobody may ask for any more.
     pub(super) fn close(&self) {
-        for node in self.lock().values() {
+        for node in lock(&self.nodes).values() {
             node.pages.close();
         }
     }
@@ -290,14 +302,16 @@ impl Servers {
         }
         self.doubt();
         let mut slots = self.slots();
-        match timeout(CONNECT_TIMEOUT, slots.wait_for(|slots| enough(slots))).await {
-            Ok(Ok(slots)) => Ok(Arc::clone(&slots)),
-            _ => Err(failure("no server of the cluster says who owns the slot")),
+        let said = timeout(CONNECT_TIMEOUT, slots.wait_for(|slots| enough(slots))).await;
+        if let Ok(Ok(slots)) = said {
+            return Ok(Arc::clone(&slots));
         }
+        let why = lock(&self.unknown).clone();
+        Err(why.unwrap_or_else(|| failure("no server of the cluster says who owns it")))
     }
 
     fn node(&self, address: &Address) -> RedisResult<Node> {
-        let mut nodes = self.lock();
+        let mut nodes = lock(&self.nodes);
         if let Some(node) = nodes.get(address) {
             return Ok(node.clone());
         }
@@ -305,11 +319,11 @@ impl Servers {
         nodes.insert(address.clone(), node.clone());
         Ok(node)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Address, Node>> {
-        // No code that holds the lock can leave the map half changed.
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds a lock here can leave what it guards half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failure(what: &'static str) -> RedisError {

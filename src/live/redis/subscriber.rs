@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::RESPONSE_TIMEOUT;
 use super::keys::Keys;
-use super::link::{Connection, Link, LinkId, is_lost, up};
+use super::link::{Channel, Link, LinkId, Place, Up, is_lost, up};
 use super::messages;
 use super::servers::Servers;
 use super::slots::{Address, slot};
@@ -49,7 +49,7 @@ pub(super) async fn run(
     hub: &Arc<Hub>,
     interests: &mut UnboundedReceiver<Interest>,
 ) {
-    let (heard, mut hears) = unbounded_channel();
+    let (heard, mut pushes) = unbounded_channel();
     let mut slots = servers.slots();
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,7 +66,7 @@ pub(super) async fn run(
     subscriber.watch(keys.wake(), None);
     loop {
         tokio::select! {
-            Some((link, push)) = hears.recv() => subscriber.hear(&link, push),
+            Some((link, push)) = pushes.recv() => subscriber.hear(&link, push),
             Some(done) = subscriber.under_way.next() => subscriber.done(done),
             interest = interests.recv() => match interest {
                 Some(Interest::Watch(task, ready)) => {
@@ -78,32 +78,6 @@ pub(super) async fn run(
             },
             Ok(()) = slots.changed() => subscriber.follow_the_slots(),
             _ = look.tick() => subscriber.look(),
-        }
-    }
-}
-
-/// A channel that this node wants to hear.
-struct Channel {
-    slot: u16,
-    /// The topic it carries, and whom to tell that it does; the channel of wakes carries none.
-    topic: Option<(TaskId, watch::Sender<bool>)>,
-    place: Place,
-    /// Whether it ever stood: then its readers may have missed something.
-    was_heard: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Asked(LinkId, Instant),
-    Heard(LinkId),
-}
-
-impl Place {
-    fn link(&self) -> Option<&LinkId> {
-        match self {
-            Self::Nowhere => None,
-            Self::Asked(link, _) | Self::Heard(link) => Some(link),
         }
     }
 }
@@ -134,7 +108,7 @@ impl Subscriber {
         let channel = Channel { slot, topic, place: Place::Nowhere, was_heard: false };
         self.channels.insert(name.clone(), channel);
         match owner {
-            Some(owner) => self.ask(&owner, vec![name]),
+            Some(owner) => self.ask(&owner, &[name]),
             None => self.servers.doubt(),
         }
     }
@@ -154,7 +128,7 @@ impl Subscriber {
     }
 
     /// Asks a server for channels, or connects to it first.
-    fn ask(&mut self, owner: &Address, names: Vec<String>) {
+    fn ask(&mut self, owner: &Address, names: &[String]) {
         let now = Instant::now();
         let up = match self.links.get_mut(owner) {
             Some(Link::Up(up)) => up,
@@ -205,7 +179,7 @@ impl Subscriber {
                 let (pause, now) = (*pause, Instant::now());
                 let owner = id.0.clone();
                 let leaving = HashMap::new();
-                let up = Connection { id, connection, leaving, since: now, pinged: now, pause };
+                let up = Up { id, connection, leaving, since: now, pinged: now, pause };
                 self.links.insert(owner, Link::Up(up));
                 self.ask_for_all();
             }
@@ -390,17 +364,7 @@ impl Subscriber {
             }
         }
         for (owner, names) in lacking {
-            self.ask(owner, names);
-        }
-    }
-}
-
-impl Channel {
-    fn lose(&mut self) {
-        self.place = Place::Nowhere;
-        // New readers wait until it stands again.
-        if let Some((_, ready)) = &self.topic {
-            ready.send_replace(false);
+            self.ask(owner, &names);
         }
     }
 }

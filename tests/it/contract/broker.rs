@@ -1,5 +1,8 @@
 //! A Redis (or Valkey) server of a test's own: what happens to it happens to no other test.
 
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use redis::aio::MultiplexedConnection;
@@ -13,13 +16,30 @@ use crate::harness::eventually;
 pub struct Broker {
     folder: TempDir,
     process: Option<Child>,
+    options: Vec<OsString>,
+    tls_port: u16,
 }
 
 impl Broker {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(0, Vec::new()).await
+    }
+
+    /// Starts one that also speaks TLS, with whoever shows a certificate of `ca`.
+    pub async fn start_with_tls(ca: &Path, certificate: &Path, key: &Path) -> Self {
+        let port = free_port();
+        let mut options: Vec<OsString> = vec!["--tls-port".into(), port.to_string().into()];
+        let files = [("ca-cert", ca), ("cert", certificate), ("key", key)];
+        for (what, file) in files {
+            options.extend([format!("--tls-{what}-file").into(), file.into()]);
+        }
+        Self::start_with(port, options).await
+    }
+
+    async fn start_with(tls_port: u16, options: Vec<OsString>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut broker = Self { folder, process: None };
+        let mut broker = Self { folder, process: None, options, tls_port };
         broker.start_again().await;
         broker
     }
@@ -30,6 +50,7 @@ impl Broker {
         command
             .current_dir(self.folder.path())
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
+            .args(&self.options)
             .stdout(Stdio::null());
         self.process = Some(command.spawn().expect("a broker"));
         eventually(|| async {
@@ -53,10 +74,23 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Where it listens with TLS.
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port)
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
 }
 
 /// A connection for what no log does: looking at keys, and breaking things.

@@ -1,13 +1,12 @@
 //! A Redis cluster of a test's own: its masters may die and its slots may move, and no other test sees it.
 
-use std::net::TcpListener;
 use std::process::{Child, Stdio};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tempfile::TempDir;
 
-use super::broker;
+use super::broker::{self, free_port};
 use crate::harness::eventually;
 
 /// Slots of a cluster.
@@ -173,9 +172,4 @@ fn command(words: &[&str]) -> Cmd {
     let mut command = cmd(words[0]);
     command.arg(&words[1..]);
     command
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }

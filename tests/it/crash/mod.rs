@@ -8,17 +8,21 @@
 //! | `lost` | publications and wakes that never arrive |
 //! | `kill` | real processes, killed for real |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
+//! | `failover` | a master of a cluster that dies, and its replica |
+//! | `tls` | servers that speak TLS |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
 mod arrows;
 mod closing;
 mod command;
+mod failover;
 mod faulty;
 mod kill;
 mod late;
 mod lost;
 mod process;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
