@@ -12,6 +12,8 @@
 #   servers_down            stops all and removes the folder; call it from a trap on EXIT
 
 PG_BIN='' REDIS='' REDIS_CLI=''
+# Read now: the scripts are about to forget every variable that begins like ours.
+REDIS_WANTED=${TASK_TRACKER_TEST_REDIS-}
 SERVERS_DIR='' SERVERS_PIDS=()
 
 # ---- finding -----------------------------------------------------------------------------------
@@ -29,12 +31,12 @@ find_postgres() {
 }
 
 find_redis() {
-    local name wanted=${TASK_TRACKER_TEST_REDIS-}
-    if [[ $wanted == */* ]]; then
-        REDIS=$(command -v "$wanted") && REDIS_CLI=$(command -v "${wanted%-server}-cli")
+    local name
+    if [[ $REDIS_WANTED == */* ]]; then
+        REDIS=$(command -v "$REDIS_WANTED") && REDIS_CLI=$(command -v "${REDIS_WANTED%-server}-cli")
         return
     fi
-    for name in ${wanted:-redis valkey}; do
+    for name in ${REDIS_WANTED:-redis valkey}; do
         REDIS=$(command -v "$name-server") && REDIS_CLI=$(command -v "$name-cli") && return
     done
     return 1
@@ -43,10 +45,13 @@ find_redis() {
 servers_find() {
     find_postgres || { apt_install postgresql; find_postgres; } ||
         die 'needs Postgres 14 or later (Debian: apt-get install postgresql)'
-    local wanted=${TASK_TRACKER_TEST_REDIS-}
-    find_redis || { [[ $wanted ]] || apt_install redis-server; find_redis; } ||
-        { [[ $wanted == */* ]] || apt_install "${wanted:-valkey}-server"; find_redis; } ||
-        die "needs ${wanted:-Redis or Valkey} (Debian: apt-get install redis-server)"
+    local names=${REDIS_WANTED:-redis valkey} name
+    [[ $REDIS_WANTED != */* ]] || names=''
+    find_redis || for name in $names; do
+        apt_install "$name-server"
+        find_redis && break
+    done
+    [[ $REDIS && $REDIS_CLI ]] || die "needs ${REDIS_WANTED:-Redis or Valkey}${names:+ (Debian: apt-get install ${names%% *}-server)}"
     # The tests that start a server of their own start the same.
     export TEST_REDIS_SERVER=$REDIS
 }
@@ -241,8 +246,8 @@ start_postgres_tls() {
     give_up "$log" 'Postgres with TLS does not start'
 }
 
-# In the folder tls: an authority (ca), what it says of the servers (server) and of us (client), and
-# another authority that nobody should believe (other).
+# In the folder tls: an authority (ca), what it says of the servers (server), of a server with another name
+# (elsewhere) and of us (client), and another authority that nobody should believe (other).
 make_certificates() (
     mkdir "$SERVERS_DIR/tls" && cd "$SERVERS_DIR/tls" || exit
     cat >openssl.conf <<'END'
@@ -255,6 +260,9 @@ keyUsage = critical, keyCertSign
 [server]
 subjectAltName = DNS:localhost, IP:127.0.0.1
 extendedKeyUsage = serverAuth, clientAuth
+[elsewhere]
+subjectAltName = DNS:elsewhere.example
+extendedKeyUsage = serverAuth
 [client]
 extendedKeyUsage = clientAuth
 END
@@ -263,7 +271,7 @@ END
         for name in ca other; do
             openssl req -x509 "${key[@]}" -keyout $name.key -out $name.pem -days 3 -subj "/CN=$name" -extensions authority
         done
-        for name in server client; do
+        for name in server elsewhere client; do
             openssl req "${key[@]}" -keyout $name.key -out $name.csr -subj "/CN=$name"
             openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -out $name.pem \
                 -extfile openssl.conf -extensions $name

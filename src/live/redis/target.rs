@@ -37,8 +37,10 @@ pub enum Unusable {
     #[error("a cluster has no numbered databases: leave the number out of the URL")]
     Database,
     /// Files for TLS, and a URL without.
-    #[error("a certificate file is given, and the URL speaks no TLS: write it as {0}://")]
-    NoTls(&'static str),
+    #[error(
+        "a certificate file is given, and a URL with TLS begins with rediss:// or rediss-cluster://"
+    )]
+    NoTls,
     /// A file cannot be read.
     #[error("{} cannot be read", .0.display())]
     File(PathBuf, #[source] std::io::Error),
@@ -126,7 +128,7 @@ impl Tls {
             return Ok(info);
         }
         if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Err(Unusable::NoTls("rediss"));
+            return Err(Unusable::NoTls);
         }
         let root_cert = self.ca.as_deref().map(read).transpose()?;
         if let (Some(ca), Some(pem)) = (&self.ca, &root_cert)

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use task_tracker::domain::TaskId;
 use task_tracker::live::redis::RedisLive;
-use task_tracker::live::{Hub, Live, Signal, Subscription};
+use task_tracker::live::{Error, Hub, Live, Signal, Subscription};
 
 use super::outage::{append, connected, newest_heard};
 use super::{broker, hear, redis_log};
 use crate::contract::own_cluster::Cluster;
-use crate::harness::{PATIENCE, eventually};
+use crate::harness::{PATIENCE, cluster_url, eventually};
 
 const NAMESPACE: &str = "tracker";
 
@@ -180,4 +180,22 @@ async fn a_master_that_is_dead_concerns_its_own_tasks_only_and_nobody_waits_long
     // A new topic of a master that lives is confirmed.
     let joined = tokio::time::timeout(PATIENCE, hub.subscribe(&of[2][1])).await;
     joined.expect("an answer").expect("a subscription");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_behind_the_url_of_one_server_is_said_to_be_one() {
+    let url = cluster_url().replace("redis-cluster://", "redis://");
+    let (live, _hub) = redis_log(url.split(',').next().expect("a server"), NAMESPACE);
+    let mut elsewhere = 0;
+    for _ in 0..30 {
+        match live.read(&TaskId::new(), 0, 1).await {
+            Ok(page) => assert_eq!(page.last_seq_id, 0),
+            Err(Error::Failed(error)) => {
+                assert!(error.to_string().contains("redis-cluster://"), "{error}");
+                elsewhere += 1;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!(elsewhere > 0, "no task of thirty is at another master");
 }
