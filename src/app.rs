@@ -148,8 +148,14 @@ impl Stores {
                 let database = Database::postgres(database_url, *database_connections)
                     .context("DATABASE_URL cannot be used")?;
                 let (hub, interests) = Hub::remote();
-                let live = RedisLive::connect(redis_url, &config.namespace, &hub, interests)
-                    .context("REDIS_URL cannot be used")?;
+                let live = RedisLive::connect(
+                    redis_url,
+                    &config.redis_tls,
+                    &config.namespace,
+                    &hub,
+                    interests,
+                )
+                .context("REDIS_URL cannot be used")?;
                 Ok(Self { database, live: Arc::new(live), hub, lock: None })
             }
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BODY_BYTES, Config, ENTRY_BYTES, Mode};
+use crate::config::{
+    BODY_BYTES, CLUSTER_SCHEMES, Config, ENTRY_BYTES, Mode, RedisTls, SERVER_SCHEMES,
+};
 use crate::http::Limits;
 
 /// Long-running work reports here; everybody watches it live.
@@ -42,12 +44,24 @@ pub struct DataArgs {
     /// Folder of the embedded mode's files
     #[arg(long, env = "TASK_TRACKER_DATA_DIR", default_value = "./data", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Postgres 14 or later, as postgres://user:password@host/database; needs REDIS_URL beside it
+    /// Postgres 14 or later, as postgres://user:password@host/database; needs REDIS_URL beside it.
+    /// With TLS add ?sslmode=verify-full, and &sslrootcert=FILE for an authority of your own
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Redis 6.2 or later or Valkey, as redis://host or rediss://host; needs DATABASE_URL beside it
+    /// Redis 6.2 or later or Valkey, as redis://user:password@host:port; needs DATABASE_URL beside it. A
+    /// cluster (Redis 7 or later) is redis-cluster://user:password@host:port,host:port, where some of its servers
+    /// are enough. With TLS write rediss:// and rediss-cluster://
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
+    /// Certificates of the authorities to trust for rediss://, in PEM; those of the web unless given
+    #[arg(long, env = "TASK_TRACKER_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
+    /// Our own certificate, in PEM, for a Redis that asks for one
+    #[arg(long, env = "TASK_TRACKER_REDIS_CERT", value_name = "FILE")]
+    pub redis_cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, env = "TASK_TRACKER_REDIS_KEY", value_name = "FILE")]
+    pub redis_key: Option<PathBuf>,
     /// Connections to Postgres at most
     #[arg(long, env = "TASK_TRACKER_DATABASE_CONNECTIONS", default_value_t = 20, value_name = "N",
           value_parser = clap::value_parser!(u32).range(2..=1000))]
@@ -177,12 +191,8 @@ impl DataArgs {
             (None, None) => Some(Mode::Embedded { data_dir: self.data_dir.clone() }),
             (Some(database_url), Some(redis_url)) => {
                 check_url("DATABASE_URL", &database_url, &["postgres", "postgresql"], wrong);
-                check_url(
-                    "REDIS_URL",
-                    &redis_url,
-                    &["redis", "rediss", "valkey", "valkeys"],
-                    wrong,
-                );
+                let schemes = [SERVER_SCHEMES, CLUSTER_SCHEMES].concat();
+                check_url("REDIS_URL", &redis_url, &schemes, wrong);
                 let database_connections = self.database_connections;
                 Some(Mode::Node { database_url, redis_url, database_connections })
             }
@@ -198,11 +208,28 @@ impl DataArgs {
     }
 }
 
+impl DataArgs {
+    fn redis_tls(&self, wrong: &mut Vec<String>) -> RedisTls {
+        let given =
+            |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        let client = match (given(&self.redis_cert), given(&self.redis_key)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                wrong.push("TASK_TRACKER_REDIS_CERT and TASK_TRACKER_REDIS_KEY go together: set both or neither".into());
+                None
+            }
+        };
+        RedisTls { ca: given(&self.redis_ca), client }
+    }
+}
+
 impl ServeArgs {
     /// The configuration these arguments make, or everything that is wrong with them.
     pub fn config(&self) -> Result<Config, Unusable> {
         let mut wrong = Vec::new();
         let mode = self.data.checked_mode(&mut wrong);
+        let redis_tls = self.data.redis_tls(&mut wrong);
         let namespace = &self.data.namespace;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
         if namespace.is_empty() || !namespace.bytes().all(plain) {
@@ -232,6 +259,7 @@ impl ServeArgs {
             host: self.host,
             port: self.port,
             mode,
+            redis_tls,
             namespace: namespace.clone(),
             limits: Limits {
                 body_bytes: limits.max_body_bytes,
@@ -277,6 +305,21 @@ mod tests {
             let said = config(one).unwrap_err().to_string();
             assert!(said.contains("set both for a node"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_cluster_is_a_node_and_a_certificate_comes_with_its_key() {
+        let of = |url: &'static str| ["--database-url", "postgres://h/d", "--redis-url", url];
+        for url in ["redis-cluster://a,b:1", "rediss-cluster://a", "valkeys-cluster://a"] {
+            assert!(matches!(config(&of(url)).unwrap().mode, Mode::Node { .. }), "{url}");
+        }
+        let tls = ["--redis-ca", "ca.pem", "--redis-cert", "our.pem"];
+        let said = config(&[&of("rediss://a")[..], &tls].concat()).unwrap_err().to_string();
+        assert!(said.contains("TASK_TRACKER_REDIS_KEY"), "{said}");
+        let both = [&of("rediss://a")[..], &tls, &["--redis-key", "our.key"]].concat();
+        let tls = config(&both).unwrap().redis_tls;
+        assert_eq!(tls.ca.as_deref(), Some(std::path::Path::new("ca.pem")));
+        assert!(tls.client.is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 
 use crate::http::Limits;
+pub use crate::live::redis::target::{CLUSTER_SCHEMES, SERVER_SCHEMES, Tls as RedisTls};
 
 /// Where truth and the live log are.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub enum Mode {
     Node {
         /// Postgres.
         database_url: String,
-        /// Redis or Valkey.
+        /// Redis or Valkey, one server or a cluster.
         redis_url: String,
         /// Connections to Postgres at most.
         database_connections: u32,
@@ -36,6 +37,8 @@ pub struct Config {
     pub port: u16,
     /// Where truth and the live log are.
     pub mode: Mode,
+    /// Whom to trust behind a Redis URL that speaks TLS.
+    pub redis_tls: RedisTls,
     /// What every Redis key begins with.
     pub namespace: String,
     /// What a client may send.
@@ -62,6 +65,7 @@ impl Config {
             host: IpAddr::from([127, 0, 0, 1]),
             port: 0,
             mode,
+            redis_tls: RedisTls::default(),
             namespace: "tracker".to_owned(),
             limits: Limits { body_bytes: BODY_BYTES, entry_bytes: ENTRY_BYTES },
             sweep_every: Duration::from_secs(2),

@@ -3,12 +3,17 @@
 # Sourced, never run.
 # shellcheck shell=bash disable=SC2034
 #
-#   servers_find            finds the programs, as root installs what is missing
+#   servers_find            finds the programs, as root installs what is missing. TASK_TRACKER_TEST_REDIS=valkey
+#                           (or redis, or the path of a server) says which of several is meant
 #   servers_up fast         starts both; "fast" gives durability away, "durable" keeps it
 #                           → SERVERS_DATABASE_URL, SERVERS_REDIS_URL, SERVERS_DIR
-#   servers_down            stops both and removes the folder; call it from a trap on EXIT
+#   servers_more            starts what only tests need: a cluster of three masters, and both with TLS
+#                           → SERVERS_CLUSTER_URL, SERVERS_TLS_DATABASE_URL, SERVERS_TLS_REDIS_URL
+#   servers_down            stops all and removes the folder; call it from a trap on EXIT
 
 PG_BIN='' REDIS='' REDIS_CLI=''
+# Read now: the scripts are about to forget every variable that begins like ours.
+REDIS_WANTED=${TASK_TRACKER_TEST_REDIS-}
 SERVERS_DIR='' SERVERS_PIDS=()
 
 # ---- finding -----------------------------------------------------------------------------------
@@ -27,8 +32,12 @@ find_postgres() {
 
 find_redis() {
     local name
-    for name in redis valkey; do
-        REDIS=$(command -v $name-server) && REDIS_CLI=$(command -v $name-cli) && return
+    if [[ $REDIS_WANTED == */* ]]; then
+        REDIS=$(command -v "$REDIS_WANTED") && REDIS_CLI=$(command -v "${REDIS_WANTED%-server}-cli")
+        return
+    fi
+    for name in ${REDIS_WANTED:-redis valkey}; do
+        REDIS=$(command -v "$name-server") && REDIS_CLI=$(command -v "$name-cli") && return
     done
     return 1
 }
@@ -36,8 +45,15 @@ find_redis() {
 servers_find() {
     find_postgres || { apt_install postgresql; find_postgres; } ||
         die 'needs Postgres 14 or later (Debian: apt-get install postgresql)'
-    find_redis || { apt_install redis-server; find_redis; } || { apt_install valkey-server; find_redis; } ||
-        die 'needs Redis or Valkey (Debian: apt-get install redis-server)'
+    local names=${REDIS_WANTED:-redis valkey} name
+    [[ $REDIS_WANTED != */* ]] || names=''
+    find_redis || for name in $names; do
+        apt_install "$name-server"
+        find_redis && break
+    done
+    [[ $REDIS && $REDIS_CLI ]] || die "needs ${REDIS_WANTED:-Redis or Valkey}${names:+ (Debian: apt-get install ${names%% *}-server)}"
+    # The tests that start a server of their own start the same.
+    export TEST_REDIS_SERVER=$REDIS
 }
 
 # Installs packages where that is possible at all; says so where it is not. Whether it helped is the
@@ -131,6 +147,141 @@ start_redis() {
     done
     give_up "$log" 'Redis does not start'
 }
+
+# ---- what only tests need ------------------------------------------------------------------------
+
+servers_more() {
+    command -v openssl >/dev/null || apt_install openssl
+    command -v openssl >/dev/null || die 'needs openssl (Debian: apt-get install openssl)'
+    make_certificates
+    start_cluster
+    start_redis_tls
+    # A cluster lets seconds go by before it serves.
+    start_postgres_tls
+    local node
+    for node in cluster-{1,2,3} redis-tls; do
+        until_ready "${SERVERS_PIDS[-1]}" 30 cluster_is_whole $node ||
+            give_up "$SERVERS_DIR/cluster.log" 'the cluster does not come together'
+    done
+}
+
+# A cluster of three masters. `redis-cli --cluster create` would do it in about six seconds; said by hand it
+# is two.
+start_cluster() {
+    local log=$SERVERS_DIR/cluster.log node other start=0 ports=() buses=()
+    for node in 1 2 3; do
+        start_redis_node "$log" "cluster-$node"
+        ports+=("$NODE_PORT") buses+=("$NODE_BUS")
+    done
+    for node in 0 1 2; do
+        local end=$((node == 2 ? 16383 : start + 5460))
+        node_cli "cluster-$((node + 1))" CLUSTER ADDSLOTSRANGE $start $end
+        node_cli "cluster-$((node + 1))" CLUSTER SET-CONFIG-EPOCH $((node + 1))
+        start=$((end + 1))
+        for ((other = 0; other < node; other++)); do
+            node_cli "cluster-$((node + 1))" CLUSTER MEET 127.0.0.1 "${ports[other]}" "${buses[other]}"
+        done
+    done >>"$log" 2>&1
+    SERVERS_CLUSTER_URL=redis-cluster://127.0.0.1:${ports[0]},127.0.0.1:${ports[1]},127.0.0.1:${ports[2]}
+}
+
+cluster_is_whole() { # NAME
+    local said
+    said=$(node_cli "$1" CLUSTER INFO) && [[ $said == *cluster_state:ok* && $said == *cluster_slots_assigned:16384* ]]
+}
+
+# One server with TLS, and a cluster of one at once: either way of asking for it finds what it expects.
+start_redis_tls() {
+    local log=$SERVERS_DIR/redis-tls.log tls=$SERVERS_DIR/tls
+    start_redis_node "$log" redis-tls --tls-cluster yes --tls-auth-clients optional --tls-ca-cert-file "$tls/ca.pem" \
+        --tls-cert-file "$tls/server.pem" --tls-key-file "$tls/server.key"
+    node_cli redis-tls CLUSTER ADDSLOTSRANGE 0 16383 >>"$log" 2>&1
+    SERVERS_TLS_REDIS_URL=rediss://localhost:$NODE_PORT
+}
+
+node_cli() { "$REDIS_CLI" -s "$SERVERS_DIR/$1.sock" "${@:2}"; }
+
+# One server of a cluster → NODE_PORT, NODE_BUS.
+start_redis_node() { # LOG NAME OPTION…
+    local log=$1 name=$2 pid port
+    shift 2
+    for _ in {1..5}; do
+        NODE_PORT=$(free_port) NODE_BUS=$(free_port)
+        [[ $NODE_PORT == "$NODE_BUS" ]] && continue
+        port=(--port "$NODE_PORT")
+        [[ " $* " == *' --tls-cluster '* ]] && port=(--port 0 --tls-port "$NODE_PORT")
+        # A loaded machine must not look like a dead server: nobody fails over here.
+        as_server TERM "$REDIS" --bind 127.0.0.1 "${port[@]}" --unixsocket "$name.sock" --save '' --appendonly no \
+            --daemonize no --cluster-enabled yes --cluster-port "$NODE_BUS" --cluster-config-file "$name.conf" \
+            --cluster-node-timeout 30000 --cluster-require-full-coverage no "$@" >>"$log" 2>&1 &
+        pid=$!
+        if until_ready $pid 30 node_cli "$name" ping; then
+            SERVERS_PIDS+=("$pid")
+            return
+        fi
+        stop TERM "$pid"
+    done
+    give_up "$log" 'a server of the cluster does not start (it must be Redis 7 or later, or Valkey)'
+}
+
+start_postgres_tls() {
+    local log=$SERVERS_DIR/postgres-tls.log tls=$SERVERS_DIR/tls port pid
+    (as_server KILL "$PG_BIN/initdb" --pgdata=pg-tls --username=postgres --auth=trust --encoding=UTF8 --locale=C \
+        --no-sync) >"$log" 2>&1 || give_up "$log" 'initdb failed'
+    # Nobody comes in without TLS.
+    printf 'local all all trust\nhostssl all all 127.0.0.1/32 trust\n' >"$SERVERS_DIR/pg-tls/pg_hba.conf"
+    for _ in {1..5}; do
+        port=$(free_port)
+        as_server INT "$PG_BIN/postgres" -D pg-tls -p "$port" -c listen_addresses=127.0.0.1 -c fsync=off \
+            -c unix_socket_directories="$SERVERS_DIR" -c shared_buffers=16MB -c log_min_messages=warning \
+            -c ssl=on -c ssl_cert_file="$tls/server.pem" -c ssl_key_file="$tls/server.key" >>"$log" 2>&1 &
+        pid=$!
+        if until_ready $pid 60 "$PG_BIN/pg_isready" -h "$SERVERS_DIR" -p "$port"; then
+            SERVERS_PIDS+=("$pid")
+            SERVERS_TLS_DATABASE_URL="postgres://postgres@localhost:$port/postgres?sslmode=verify-full&sslrootcert=$tls/ca.pem"
+            return
+        fi
+        stop INT "$pid"
+    done
+    give_up "$log" 'Postgres with TLS does not start'
+}
+
+# In the folder tls: an authority (ca), what it says of the servers (server), of a server with another name
+# (elsewhere) and of us (client), and another authority that nobody should believe (other).
+make_certificates() (
+    mkdir "$SERVERS_DIR/tls" && cd "$SERVERS_DIR/tls" || exit
+    cat >openssl.conf <<'END'
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:true
+keyUsage = critical, keyCertSign
+[server]
+subjectAltName = DNS:localhost, IP:127.0.0.1
+extendedKeyUsage = serverAuth, clientAuth
+[elsewhere]
+subjectAltName = DNS:elsewhere.example
+extendedKeyUsage = serverAuth
+[client]
+extendedKeyUsage = clientAuth
+END
+    {
+        local key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config openssl.conf) name
+        for name in ca other; do
+            openssl req -x509 "${key[@]}" -keyout $name.key -out $name.pem -days 3 -subj "/CN=$name" -extensions authority
+        done
+        for name in server elsewhere client; do
+            openssl req "${key[@]}" -keyout $name.key -out $name.csr -subj "/CN=$name"
+            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -out $name.pem \
+                -extfile openssl.conf -extensions $name
+        done
+    } >openssl.log 2>&1
+    # Postgres reads no key that others might.
+    chmod 600 ./*.key
+    ((EUID != 0)) || chown -R --reference=.. .
+    [[ -s client.pem ]] || give_up openssl.log 'no certificates'
+)
 
 give_up() { # LOG REASON
     tail -n 20 "$1" >&2

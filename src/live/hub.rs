@@ -52,18 +52,11 @@ pub enum Signal {
 /// What the hub asks of a broker's connection.
 #[derive(Debug)]
 pub enum Interest {
-    /// Listen to this task, and say when the broker has confirmed it.
+    /// Listen to this task, and say when the broker has confirmed it, and when it does not send it any
+    /// more. That it sends it again is for [`Hub::back`].
     Watch(TaskId, watch::Sender<bool>),
     /// Nobody watches it any more.
     Unwatch(TaskId),
-}
-
-/// A topic that the broker's connection must serve when it is made anew.
-#[derive(Debug)]
-pub struct Wanted {
-    /// Its task.
-    pub task: TaskId,
-    ready: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -188,36 +181,15 @@ impl Hub {
         }
     }
 
-    /// The broker's connection is lost: new subscribers wait until it is back.
-    pub fn broker_lost(&self) {
-        for topic in self.lock().values() {
-            topic.ready.send_replace(false);
-        }
-    }
-
-    /// Empties `requests` and says what must be watched now, as one view: no request is lost between.
-    pub fn wanted(&self, requests: &mut mpsc::UnboundedReceiver<Interest>) -> Vec<Wanted> {
+    /// The broker sends the topic that `ready` belongs to again, after it did not for a while: its readers
+    /// catch up.
+    pub fn back(&self, task: &TaskId, ready: &watch::Sender<bool>) {
         let topics = self.lock();
-        while requests.try_recv().is_ok() {}
-        let wanted = |(task, topic): (&TaskId, &Topic)| Wanted {
-            task: task.clone(),
-            ready: topic.ready.clone(),
-        };
-        topics.iter().map(wanted).collect()
-    }
-
-    /// The broker's connection is back and sends every topic of `watched`: their readers catch up.
-    pub fn broker_back(&self, watched: &[Wanted]) {
-        let topics = self.lock();
-        for Wanted { task, ready } in watched {
-            // A topic that was left and joined again meanwhile waits for its own confirmation.
-            let same = |topic: &&Topic| topic.ready.same_channel(ready);
-            if let Some(topic) = topics.get(task).filter(same) {
-                ready.send_replace(true);
-                let _ = topic.sender.send(Signal::Resync);
-            }
+        // A topic that was left and joined again meanwhile waits for its own confirmation.
+        if let Some(topic) = topics.get(task).filter(|topic| topic.ready.same_channel(ready)) {
+            ready.send_replace(true);
+            let _ = topic.sender.send(Signal::Resync);
         }
-        self.waiters.wake_all();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Topic>> {

@@ -7,6 +7,7 @@
 --       7 '' or the fence that was seen before the durable truth was asked; then also
 --       8 the open fence to set   9 the newest sealed number   10 when all expires, ms since 1970
 --       11… the entries
+-- PUBLISH is the command that does so, said in front of the script.
 -- Returns {number of the last entry, the open fence}, or {0, the fence that did not let the caller in}.
 local fence = redis.call('GET', KEYS[1])
 if not fence then
@@ -44,5 +45,5 @@ if verified then
   redis.call('PEXPIREAT', KEYS[2], ARGV[10])
   redis.call('PEXPIREAT', KEYS[3], ARGV[10])
 end
-redis.call('PUBLISH', ARGV[1], 'p' .. table.concat(lines, '\n'))
+redis.call(PUBLISH, ARGV[1], 'p' .. table.concat(lines, '\n'))
 return {last, fence}

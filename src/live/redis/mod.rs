@@ -1,24 +1,27 @@
 //! The live log in Redis (or Valkey), shared by all nodes.
 //!
-//! Commands of the hot path share one multiplexed connection, on which they pipeline by themselves;
-//! pages of a log come over a small pool, for a large reply would make everybody behind it wait. A
-//! third connection carries all subscriptions of this node (see `subscriber`). The server should run
-//! with `maxmemory-policy noeviction`: an evicted log is a lost log.
+//! One server or a cluster: `servers` hides which. Commands of the hot path share one multiplexed connection to
+//! each server, on which they pipeline by themselves; pages of a log come over a small pool, for a
+//! large reply would make everybody behind it wait. A third connection carries the subscriptions of this node
+//! (see `subscriber`). The servers should run with `maxmemory-policy noeviction`: an evicted log is a lost
+//! log.
 
 pub mod keys;
+mod link;
+mod messages;
+mod node;
+mod servers;
+mod slots;
 mod subscriber;
+pub mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncCommands, AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError,
-    Script, ServerErrorKind, Value,
+    Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value, from_redis_value,
 };
 use async_trait::async_trait;
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,20 +29,22 @@ use super::{
 };
 use crate::domain::{Entry, Event, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
+use node::{Over, Request};
+use servers::Servers;
+use target::{Target, Tls};
 
 /// A command that takes longer has failed: nothing hangs on a broker that is silent.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for making a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections for pages at most.
-const PAGE_CONNECTIONS: usize = 8;
 
 /// The live log in Redis.
 pub struct RedisLive {
     keys: Keys,
-    commands: ConnectionManager,
-    pages: Pool,
+    servers: Arc<Servers>,
     scripts: Scripts,
+    /// The command that publishes.
+    publish: &'static str,
     stop: CancellationToken,
 }
 
@@ -58,75 +63,83 @@ impl std::fmt::Debug for RedisLive {
 }
 
 impl RedisLive {
-    /// Prepares connections to the server at `url` and feeds `hub` from it. No connection is made
+    /// Prepares connections to the servers at `url` and feeds `hub` from them. No connection is made
     /// before it is needed, and each is made again after it was lost.
     pub fn connect(
         url: &str,
+        tls: &Tls,
         namespace: &str,
         hub: &Arc<Hub>,
-        interests: tokio::sync::mpsc::UnboundedReceiver<super::hub::Interest>,
+        mut interests: tokio::sync::mpsc::UnboundedReceiver<super::hub::Interest>,
     ) -> Result<Self, Error> {
-        let info =
-            url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = Client::open(info.clone())?;
-        let commands = client.get_connection_manager_lazy(
-            ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                // A caller hears of an outage at once; the manager goes on trying for the next one.
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_millis(500)),
-        )?;
-        let page_config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let pages = Pool::builder(Manager::new_with_config(info, page_config)?)
-            .max_size(PAGE_CONNECTIONS)
-            .timeouts(Timeouts::wait_millis(2000))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(RESPONSE_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| Error::Failed(error.into()))?;
+        let target = Target::parse(url, tls).map_err(|error| Error::Failed(error.into()))?;
+        let servers = Arc::new(Servers::new(target)?);
         let keys = Keys::new(namespace);
         let stop = CancellationToken::new();
-        let run = subscriber::run(client, keys.clone(), Arc::clone(hub), interests);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(run));
-        let scripts = Scripts {
-            append: Script::new(include_str!("append.lua")),
-            read: Script::new(include_str!("read.lua")),
-            close: Script::new(include_str!("close.lua")),
-            end: Script::new(include_str!("end.lua")),
-            recheck: Script::new(include_str!("recheck.lua")),
+        let run = {
+            let (servers, keys, hub) = (Arc::clone(&servers), keys.clone(), Arc::clone(hub));
+            async move {
+                let subscriptions = subscriber::run(&servers, &keys, &hub, &mut interests);
+                tokio::join!(servers.keep_map(), subscriptions);
+            }
         };
-        Ok(Self { keys, commands, pages, scripts, stop })
+        tokio::spawn(stop.clone().run_until_cancelled_owned(run));
+        // A sharded channel has the slot of its task's keys: who has these publishes there, and no other
+        // server of a cluster hears of it.
+        let publish = if servers.is_cluster() { "SPUBLISH" } else { "PUBLISH" };
+        let script = |text: &str| Script::new(&format!("local PUBLISH = '{publish}'\n{text}"));
+        let scripts = Scripts {
+            append: script(include_str!("append.lua")),
+            read: script(include_str!("read.lua")),
+            close: script(include_str!("close.lua")),
+            end: script(include_str!("end.lua")),
+            recheck: script(include_str!("recheck.lua")),
+        };
+        Ok(Self { keys, servers, scripts, publish, stop })
+    }
+
+    /// Calls a script, or any command, on keys of one task.
+    async fn ask<T: FromRedisValue>(
+        &self,
+        task: &TaskId,
+        over: Over,
+        request: Request<'_>,
+    ) -> Result<T, Error> {
+        let answer = self.servers.ask(&self.keys.seq(task), over, request).await?;
+        Ok(from_redis_value(answer).map_err(RedisError::from)?)
+    }
+
+    async fn publish(&self, channel: &str, text: &str) -> Result<(), Error> {
+        let mut publish = ::redis::cmd(self.publish);
+        publish.arg(channel).arg(text);
+        self.servers.ask(channel, Over::Commands, publish).await?;
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        let mut call = self.scripts.append.prepare_invoke();
-        call.key(self.keys.fence(task)).key(self.keys.seq(task)).key(self.keys.progress(task));
-        call.arg(self.keys.live(task))
+        let keys = [self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
+        let mut call = Request::script(&self.scripts.append, &keys)
+            .arg(self.keys.live(task))
             .arg(append.now.to_string())
             .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
             .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
             .arg(Fence::opening().to_string())
             .arg(millis(OPENING_FOR));
-        if let Some(verified) = append.verified {
+        call = if let Some(verified) = append.verified {
             call.arg(verified.fence.to_string())
                 .arg(Fence::Open(verified.grant.clone()).to_string())
                 .arg(verified.last_sealed)
-                .arg(verified.expires_at.as_millis());
+                .arg(verified.expires_at.as_millis())
         } else {
-            call.arg("").arg("").arg(0).arg(0);
-        }
+            call.arg("").arg("").arg(0).arg(0)
+        };
         for entry in append.entries {
-            call.arg(entry.as_str());
+            call = call.arg(entry.as_str());
         }
-        let (last_seq_id, fence): (u64, String) =
-            call.invoke_async(&mut self.commands.clone()).await?;
+        let (last_seq_id, fence): (u64, String) = self.ask(task, Over::Commands, call).await?;
         match fence.parse().map_err(|error| Error::Failed(Box::new(error)))? {
             Fence::Open(grant) if last_seq_id > 0 => Ok(Appended::Kept { last_seq_id, grant }),
             fence => Ok(Appended::Unverified(fence)),
@@ -134,34 +147,20 @@ impl Live for RedisLive {
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut connection = self.pages.get().await?;
-        let reply: Vec<Value> = self
-            .scripts
-            .read
-            .key(self.keys.seq(task))
-            .key(self.keys.progress(task))
-            .arg(after)
-            .arg(limit)
-            .arg(PAGE_BYTES)
-            .invoke_async(&mut *connection)
-            .await?;
+        let keys = [self.keys.seq(task), self.keys.progress(task)];
+        let call = Request::script(&self.scripts.read, &keys).arg(after).arg(limit).arg(PAGE_BYTES);
+        let reply: Vec<Value> = self.ask(task, Over::Pages, call).await?;
         let mut reply = reply.into_iter();
         let last = reply.next().ok_or_else(|| unexpected("an empty page"))?;
-        let last_seq_id = ::redis::from_redis_value(last).map_err(RedisError::from)?;
+        let last_seq_id = from_redis_value(last).map_err(RedisError::from)?;
         let entries = reply.map(entry).collect::<Result<_, _>>()?;
         Ok(Page { entries, last_seq_id })
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
-        if tasks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = ::redis::pipe();
-        for task in tasks {
-            pipeline.lindex(self.keys.progress(task), -1);
-        }
-        let mut connection = self.pages.get().await?;
-        let lines: Vec<Value> = pipeline.query_async(&mut *connection).await?;
+        let newest = |key: String| (key.clone(), Cmd::lindex(key, -1));
+        let asked: Vec<_> = tasks.iter().map(|task| newest(self.keys.progress(task))).collect();
+        let lines = self.servers.ask_each(&asked).await?;
         lines
             .into_iter()
             .map(|line| if line == Value::Nil { Ok(None) } else { entry(line).map(Some) })
@@ -169,28 +168,18 @@ impl Live for RedisLive {
     }
 
     async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error> {
-        if tasks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = ::redis::pipe();
-        for task in tasks {
-            pipeline.get(self.keys.seq(task));
-        }
-        let mut connection = self.pages.get().await?;
-        let last: Vec<Option<u64>> = pipeline.query_async(&mut *connection).await?;
+        let count = |key: String| (key.clone(), Cmd::get(key));
+        let asked: Vec<_> = tasks.iter().map(|task| count(self.keys.seq(task))).collect();
+        let last = self.servers.ask_each(&asked).await?;
+        let last = last.into_iter().map(from_redis_value::<Option<u64>>);
+        let last: Vec<_> = last.collect::<Result<_, _>>().map_err(RedisError::from)?;
         Ok(last.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     async fn close(&self, task: &TaskId, attempt: u32, _now: Timestamp) -> Result<u64, Error> {
-        let last: i64 = self
-            .scripts
-            .close
-            .key(self.keys.fence(task))
-            .key(self.keys.seq(task))
-            .arg(attempt)
-            .arg(millis(CLOSED_FOR))
-            .invoke_async(&mut self.commands.clone())
-            .await?;
+        let keys = [self.keys.fence(task), self.keys.seq(task)];
+        let call = Request::script(&self.scripts.close, &keys).arg(attempt).arg(millis(CLOSED_FOR));
+        let last: i64 = self.ask(task, Over::Commands, call).await?;
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
     }
 
@@ -201,31 +190,22 @@ impl Live for RedisLive {
         end: &StatusChange,
         _now: Timestamp,
     ) -> Result<Ended, Error> {
-        let gone: bool = self
-            .scripts
-            .end
-            .key(self.keys.fence(task))
-            .key(self.keys.seq(task))
-            .key(self.keys.progress(task))
+        let keys = [self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
+        let call = Request::script(&self.scripts.end, &keys)
             .arg(self.keys.live(task))
             .arg(message(end)?)
             .arg(end.last_seq_id)
             .arg(attempt)
-            .arg(millis(CLOSED_FOR))
-            .invoke_async(&mut self.commands.clone())
-            .await?;
+            .arg(millis(CLOSED_FOR));
+        let gone: bool = self.ask(task, Over::Commands, call).await?;
         Ok(if gone { Ended::Gone } else { Ended::Unsealed })
     }
 
     async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error> {
         let closed = closed.map(|attempt| Fence::Closed { attempt }.to_string());
-        Ok(self
-            .scripts
-            .recheck
-            .key(self.keys.fence(task))
-            .arg(closed.unwrap_or_default())
-            .invoke_async(&mut self.commands.clone())
-            .await?)
+        let call = Request::script(&self.scripts.recheck, &[self.keys.fence(task)])
+            .arg(closed.unwrap_or_default());
+        self.ask(task, Over::Commands, call).await
     }
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
@@ -235,20 +215,20 @@ impl Live for RedisLive {
             Event::Status(change) => format!("s{}", message(change)?),
             Event::Notice(notice) => format!("n{}", message(notice)?),
         };
-        Ok(self.commands.clone().publish(self.keys.live(task), text).await?)
+        self.publish(&self.keys.live(task), &text).await
     }
 
     async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        Ok(self.commands.clone().publish(self.keys.wake(), task_type.as_str()).await?)
+        self.publish(&self.keys.wake(), task_type.as_str()).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        Ok(self.commands.clone().ping().await?)
+        Ok(self.servers.ping().await?)
     }
 
     async fn shut_down(&self) {
         self.stop.cancel();
-        self.pages.close();
+        self.servers.close();
     }
 }
 
@@ -272,17 +252,8 @@ impl From<RedisError> for Error {
     }
 }
 
-impl From<PoolError> for Error {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Backend(error) => error.into(),
-            other => Self::Unavailable(other.into()),
-        }
-    }
-}
-
 fn entry(line: Value) -> Result<Entry, Error> {
-    let line: String = ::redis::from_redis_value(line).map_err(RedisError::from)?;
+    let line: String = from_redis_value(line).map_err(RedisError::from)?;
     Entry::parse(&line).map_err(|error| Error::Failed(error.into()))
 }
 

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::is_whole;
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Event, Events, Server, eventually};
 
 /// Closes the first node, and starts another where it was the only one.
@@ -30,7 +30,7 @@ async fn until_closed(stream: Events) -> (Vec<Event>, Option<String>) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_cleanly_with_its_node_and_goes_on_at_another(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -116,7 +116,7 @@ async fn nothing_is_lost_when_a_node_closes_while_entries_are_appended(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_waits_is_told_null_when_its_node_closes(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let client = server.client().clone();
@@ -140,7 +140,7 @@ async fn a_worker_that_waits_is_told_null_when_its_node_closes(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_task_is_taken_for_a_worker_that_is_told_null_at_the_close(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     const WORKERS: usize = 40;
     let mut server = Server::start(mode).await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{by, is_whole, numbers};
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Frames, PATIENCE, Server, eventually};
 
 /// Appends `last` entries from several writers as fast as they are taken, then completes the task.
@@ -42,7 +42,7 @@ async fn written(server: &Server, id: &str, last: u64, acknowledged: &AtomicU64)
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_joins_in_the_middle_gets_everything_once(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     const LAST: u64 = 600;
     let server = Server::start(mode).await;
@@ -78,7 +78,7 @@ async fn whoever_joins_in_the_middle_gets_everything_once(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_ignores_history_gets_what_comes_without_a_hole(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     const LAST: u64 = 400;
     let server = Server::start(mode).await;
@@ -107,7 +107,7 @@ async fn whoever_ignores_history_gets_what_comes_without_a_hole(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_cut_off_again_and_again_misses_nothing(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     const LAST: u64 = 400;
     let server = Server::start(mode).await;
@@ -165,7 +165,7 @@ async fn slow_reader(server: &Server, node: usize, id: &str) -> TcpStream {
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_slows_nobody_and_loses_nothing(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     // Far more than the buffers between two sockets and the newest events a node holds.
     const LAST: u64 = 320;
@@ -215,7 +215,9 @@ async fn a_slow_reader_slows_nobody_and_loses_nothing(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_never_reads_stops_nothing(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_reader_that_never_reads_stops_nothing(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let idle = slow_reader(&server, 0, &id).await;

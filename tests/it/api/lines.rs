@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Reply, Server, eventually, seq_ids};
 
 const LINES: &str = "application/x-ndjson";
@@ -26,7 +26,7 @@ async fn sent(server: &Server, id: &str, body: impl Into<reqwest::Body>) -> Repl
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn each_line_is_an_entry(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn each_line_is_an_entry(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let body = "{\"n\":1}\n\n  \n{\"n\":2}\r\n{ \"n\" : 3, \"seqId\": 9 }\n{\"n\":4}";
@@ -43,7 +43,9 @@ async fn each_line_is_an_entry(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_is_visible_before_the_body_ends(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_line_is_visible_before_the_body_ends(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let mut stream = server.track_at(server.last_node(), &id, "").await;
@@ -79,7 +81,7 @@ async fn a_line_is_visible_before_the_body_ends(#[values(Embedded, Node, TwoNode
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_line_says_how_many_were_kept_before_it(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let too_long = format!("{{\"a\":\"{}\"}}", "x".repeat(256 << 10));
@@ -109,7 +111,9 @@ async fn a_bad_line_says_how_many_were_kept_before_it(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_come_from_the_worker_in_the_query(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn lines_come_from_the_worker_in_the_query(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let path = |worker: &str| format!("/tasks/{id}/progress?workerId={worker}");
@@ -123,7 +127,7 @@ async fn lines_come_from_the_worker_in_the_query(#[values(Embedded, Node, TwoNod
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_without_a_line_is_refused(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_body_without_a_line_is_refused(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     for body in ["", "\n\n", "  \r\n"] {
@@ -135,7 +139,7 @@ async fn a_body_without_a_line_is_refused(#[values(Embedded, Node, TwoNodes)] mo
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_after_the_end_are_refused_and_those_before_it_kept(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -160,7 +164,9 @@ async fn lines_after_the_end_are_refused_and_those_before_it_kept(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_was_cut_off_is_no_entry(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_line_that_was_cut_off_is_no_entry(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let mut connection = TcpStream::connect(server.nodes[0].address()).await.expect("a connection");
@@ -183,7 +189,7 @@ async fn a_line_that_was_cut_off_is_no_entry(#[values(Embedded, Node, TwoNodes)]
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_lines_may_be_longer_than_any_other(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -196,7 +202,9 @@ async fn a_body_of_lines_may_be_longer_than_any_other(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_of_lines_side_by_side_leave_no_gap(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn bodies_of_lines_side_by_side_leave_no_gap(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let bodies = join_all((0..8).map(|body| {

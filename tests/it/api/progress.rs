@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{by, instant, names};
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Reply, Server, seq_ids};
 
 /// Bytes of one entry at most.
@@ -26,7 +26,7 @@ const STANDING: [&str; 4] = ["cancelRequested", "leaseExpiresAt", "seqId", "serv
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let before = server.clock.now();
@@ -49,7 +49,9 @@ async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode:
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn many_appenders_leave_no_gap_and_no_repeat(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn many_appenders_leave_no_gap_and_no_repeat(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     const APPENDERS: usize = 10;
     const EACH: u64 = 30;
     let server = Server::start(mode).await;
@@ -87,7 +89,7 @@ async fn many_appenders_leave_no_gap_and_no_repeat(#[values(Embedded, Node, TwoN
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let path = format!("/tasks/{id}/progress");
@@ -121,7 +123,7 @@ async fn a_clients_number_is_replaced(#[values(Embedded, Node, TwoNodes)] mode: 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_answers_with_its_last_number_and_its_count(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -148,7 +150,7 @@ async fn a_batch_answers_with_its_last_number_and_its_count(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let batches = join_all((0..24).map(|batch| {
@@ -169,7 +171,9 @@ async fn batches_do_not_mix(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_kept_whole_or_not_at_all(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_batch_is_kept_whole_or_not_at_all(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let path = format!("/tasks/{id}/progress");
@@ -195,7 +199,7 @@ async fn a_batch_is_kept_whole_or_not_at_all(#[values(Embedded, Node, TwoNodes)]
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let wrong = [
@@ -223,7 +227,9 @@ async fn a_body_holds_one_entry_or_many(#[values(Embedded, Node, TwoNodes)] mode
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_task_in_progress_takes_entries(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn only_a_task_in_progress_takes_entries(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let pending = server.registered("t").await;
     let mut tasks = vec![(pending, "pending")];
@@ -259,7 +265,7 @@ async fn only_a_task_in_progress_takes_entries(#[values(Embedded, Node, TwoNodes
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_may_have_256_kibibytes_and_no_more(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{by, is_whole};
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Reply, Server, eventually, seq_ids};
 
 const ROUNDS: u64 = 15;
@@ -84,7 +84,9 @@ async fn round(server: &Server, number: u64) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_in_the_history(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn what_was_acknowledged_is_in_the_history(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     for number in 0..ROUNDS {
         round(&server, number).await;
@@ -94,7 +96,7 @@ async fn what_was_acknowledged_is_in_the_history(#[values(Embedded, Node, TwoNod
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_entry_beside_the_end_is_kept_or_refused(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     for number in 0..30 {
@@ -118,7 +120,7 @@ async fn a_first_entry_beside_the_end_is_kept_or_refused(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_beside_a_release_belong_to_the_attempt_that_was_given_back(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.registered("t").await;

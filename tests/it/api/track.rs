@@ -6,12 +6,14 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{by, instant, is_whole, items, member, numbers};
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Event, Server};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ended_task_is_replayed_frame_by_frame(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn an_ended_task_is_replayed_frame_by_frame(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let mut times = Vec::new();
@@ -46,7 +48,7 @@ async fn an_ended_task_is_replayed_frame_by_frame(#[values(Embedded, Node, TwoNo
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_ending_closes_the_stream_on_every_node(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let endings = [
@@ -91,7 +93,7 @@ async fn every_ending_closes_the_stream_on_every_node(
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_are_no_end_come_without_an_id(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.registered("t").await;
@@ -122,7 +124,9 @@ async fn changes_that_are_no_end_come_without_an_id(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_has_one_time_wherever_it_is_read(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn an_entry_has_one_time_wherever_it_is_read(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let mut live = server.track_at(server.last_node(), &id, "").await;
@@ -150,7 +154,9 @@ async fn an_entry_has_one_time_wherever_it_is_read(#[values(Embedded, Node, TwoN
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_without_entries_ends_with_zero(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_task_without_entries_ends_with_zero(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.registered("t").await;
     let stream = server.track(&id, "").await;
@@ -162,7 +168,7 @@ async fn a_task_without_entries_ends_with_zero(#[values(Embedded, Node, TwoNodes
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_may_read_the_same_events_as_lines(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
@@ -190,7 +196,7 @@ async fn programs_may_read_the_same_events_as_lines(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_history_is_replayed_whole(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_long_history_is_replayed_whole(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     for batch in 0..5 {

@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::by;
-use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
+use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
 use crate::harness::{Reply, Server};
 
 /// Rounds of one kind of wake. Waiting workers also look for themselves every two seconds, so one quick
@@ -40,7 +40,7 @@ async fn woken_by(server: &Server, appear: impl AsyncFn(usize) -> String) -> Dur
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_at_another_node_wakes_who_waits(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let mut took = Duration::ZERO;
@@ -57,7 +57,9 @@ async fn a_registration_at_another_node_wakes_who_waits(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_at_another_node_wakes_who_waits(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_release_at_another_node_wakes_who_waits(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let mut took = Duration::ZERO;
     for _ in 0..ROUNDS {
@@ -76,7 +78,9 @@ async fn a_release_at_another_node_wakes_who_waits(#[values(Embedded, Node, TwoN
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_at_another_node_wakes_who_waits(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_retry_at_another_node_wakes_who_waits(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let mut took = Duration::ZERO;
     for _ in 0..ROUNDS {
@@ -95,7 +99,7 @@ async fn a_retry_at_another_node_wakes_who_waits(#[values(Embedded, Node, TwoNod
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_waiting_workers_get_two_hundred_tasks(
-    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
     let types = ["a", "b", "c", "d"];
@@ -121,7 +125,9 @@ async fn two_hundred_waiting_workers_get_two_hundred_tasks(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_task_goes_to_one_of_those_who_wait(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn one_task_goes_to_one_of_those_who_wait(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let claims = join_all((0..20).map(|n| {
         let body = waiting(&["t"], &format!("worker-{n}"), 2.0);
@@ -135,7 +141,7 @@ async fn one_task_goes_to_one_of_those_who_wait(#[values(Embedded, Node, TwoNode
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_in_vain_ends_with_null(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_wait_in_vain_ends_with_null(#[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode) {
     let server = Server::start(mode).await;
     let asked = Instant::now();
     let (vain, other) = futures::join!(
@@ -150,7 +156,9 @@ async fn a_wait_in_vain_ends_with_null(#[values(Embedded, Node, TwoNodes)] mode:
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_takes_at_once_what_is_there(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
+async fn a_wait_takes_at_once_what_is_there(
+    #[values(Embedded, Node, TwoNodes, Cluster)] mode: Mode,
+) {
     let server = Server::start(mode).await;
     let id = server.registered("t").await;
     let asked = Instant::now();

@@ -6,8 +6,10 @@
 //! | `storage` | every statement: on Postgres and SQLite |
 //! | `plans` | what those statements cost among a million tasks |
 //! | `broker` | a Redis of a test's own, to be stopped and broken |
+//! | `own_cluster` | the same for a cluster |
 
 pub mod broker;
 mod live;
+pub mod own_cluster;
 mod plans;
 mod storage;

@@ -17,7 +17,7 @@ use crate::harness::Mode;
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_before_the_commit_leaves_a_task_that_goes_on(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
     #[values(Death::BeforeTheClose, Death::AfterTheClose)] dies: Death,
 ) {
     let scene = Scene::new(mode).await;
@@ -59,7 +59,7 @@ async fn a_node_that_dies_before_the_commit_leaves_a_task_that_goes_on(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_that_its_node_left_behind_is_settled_by_another(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
     #[values(Death::BeforeTheEnd(1), Death::AfterTheEnd(1))] dies: Death,
 ) {
     let scene = Scene::new(mode).await;
@@ -132,7 +132,7 @@ async fn two_nodes_that_settle_one_end_at_once_do_no_harm() {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_that_dies_on_the_way_leaves_the_task_with_its_worker(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
 ) {
     let scene = Scene::new(mode).await;
     let dies = Some(Death::AfterTheClose);
@@ -152,7 +152,7 @@ async fn a_release_that_dies_on_the_way_leaves_the_task_with_its_worker(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_log_that_cannot_be_closed_does_not_keep_the_sweep_from_the_others(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
 ) {
     let scene = Scene::new(mode).await;
     let healthy = scene.node().await;
@@ -176,7 +176,7 @@ async fn one_log_that_cannot_be_closed_does_not_keep_the_sweep_from_the_others(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_end_that_cannot_be_settled_does_not_keep_the_others_waiting(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
 ) {
     let scene = Scene::new(mode).await;
     let (first, _) = scene.faulty(Fault { ends: Ends::Refused, ..Fault::default() }).await;

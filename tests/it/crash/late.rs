@@ -57,7 +57,7 @@ async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_acknowledged_during_a_slow_commit_is_sealed_after_it(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
 ) {
     an_end_with_a_late_entry(mode, None).await;
 }
@@ -65,7 +65,7 @@ async fn an_entry_acknowledged_during_a_slow_commit_is_sealed_after_it(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_acknowledged_during_a_slow_commit_survives_the_death_of_the_node(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
     // Before anything is settled; when it is known that something is to be sealed; when it is sealed;
     // when all is done but the note.
     #[values(
@@ -82,7 +82,7 @@ async fn an_entry_acknowledged_during_a_slow_commit_survives_the_death_of_the_no
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_in_the_history_and_the_stream_before_it_is_settled(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+    #[values(Mode::Embedded, Mode::Node, Mode::Cluster)] mode: Mode,
 ) {
     let scene = Scene::new(mode).await;
     // The end is committed and cannot be settled yet: what a reader sees is what is there between

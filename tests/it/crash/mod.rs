@@ -8,17 +8,21 @@
 //! | `lost` | publications and wakes that never arrive |
 //! | `kill` | real processes, killed for real |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
+//! | `failover` | a master of a cluster that dies, and its replica |
+//! | `tls` | servers that speak TLS |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
 mod arrows;
 mod closing;
 mod command;
+mod failover;
 mod faulty;
 mod kill;
 mod late;
 mod lost;
 mod process;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +38,7 @@ use task_tracker::service::{Registration, Tracker};
 use task_tracker::storage::Storage;
 
 use crate::contract::broker;
-use crate::harness::{Event, Events, Ground, Mode, eventually, redis_url};
+use crate::harness::{Event, Events, Ground, Mode, eventually};
 use faulty::{Fault, Faulty};
 
 /// Longer than an end may stay unsettled before another node takes it for abandoned.
@@ -92,11 +96,7 @@ impl Scene {
             database.close().await;
             return rows;
         }
-        let mut redis = broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL");
-        let pattern = format!("{}*", self.ground.namespace());
-        let keys: Vec<String> =
-            redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
-        keys.len()
+        broker::keys(self.ground.redis_url().expect("a node"), self.ground.namespace()).await.len()
     }
 
     async fn database(&self, file: &str) -> Database {
@@ -114,7 +114,8 @@ impl Scene {
             return;
         }
         let key = format!("{}:fence:{{{task}}}", self.ground.namespace());
-        let mut redis = broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL");
+        let url = self.ground.redis_url().expect("a node");
+        let mut redis = broker::connect_for(url, &key).await;
         redis::cmd("PEXPIRE").arg(&key).arg(1).exec_async(&mut redis).await.unwrap();
         eventually(|| async {
             let mut redis = redis.clone();

@@ -4,6 +4,7 @@
 //! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep.
 
 mod events;
+mod servers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +13,13 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use task_tracker::app::App;
 use task_tracker::clock::Clock;
-use task_tracker::config::{Config, Mode as ConfigMode};
+use task_tracker::config::{Config, Mode as ConfigMode, RedisTls};
 use task_tracker::domain::TaskId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use events::{Event, Events, Frames};
+pub use servers::{certificate, cluster_url, redis_url};
 
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +33,10 @@ pub enum Mode {
     Node,
     /// Two nodes on the same Postgres and Redis; requests go to them in turn.
     TwoNodes,
+    /// Two nodes on the same Postgres and a Redis cluster of three masters.
+    Cluster,
+    /// One node on a Postgres and a Redis that speak TLS only.
+    Tls,
 }
 
 /// A Postgres schema and a Redis namespace, or a folder, that outlives a server: for tests that
@@ -39,6 +45,7 @@ pub enum Mode {
 pub struct Ground {
     mode: Mode,
     config: ConfigMode,
+    redis_tls: RedisTls,
     namespace: String,
     _folder: tempfile::TempDir,
 }
@@ -48,21 +55,30 @@ impl Ground {
     pub async fn new(mode: Mode) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let namespace = format!("test-{}", TaskId::new());
+        let name = namespace.replace('-', "_");
+        let node = async |database_url: String, redis_url: String| ConfigMode::Node {
+            database_url: schema(&database_url, &name).await,
+            redis_url,
+            database_connections: 6,
+        };
+        let mut redis_tls = RedisTls::default();
         let config = match mode {
             Mode::Embedded => ConfigMode::Embedded { data_dir: folder.path().join("data") },
-            Mode::Node | Mode::TwoNodes => ConfigMode::Node {
-                database_url: schema(&namespace.replace('-', "_")).await,
-                redis_url: redis_url(),
-                database_connections: 6,
-            },
+            Mode::Node | Mode::TwoNodes => node(needed("TEST_DATABASE_URL"), redis_url()).await,
+            Mode::Cluster => node(needed("TEST_DATABASE_URL"), cluster_url()).await,
+            Mode::Tls => {
+                redis_tls.ca = Some(certificate("ca.pem"));
+                node(needed("TEST_TLS_DATABASE_URL"), needed("TEST_TLS_REDIS_URL")).await
+            }
         };
-        Self { mode, config, namespace, _folder: folder }
+        Self { mode, config, redis_tls, namespace, _folder: folder }
     }
 
     /// The configuration of a server on it. Overdue tasks are swept on request only.
     pub fn config(&self) -> Config {
         Config {
             namespace: self.namespace.clone(),
+            redis_tls: self.redis_tls.clone(),
             sweep_every: Duration::from_hours(1),
             ..Config::local(self.config.clone())
         }
@@ -82,22 +98,15 @@ impl Ground {
     }
 }
 
-/// The Redis server of the tests.
-pub fn redis_url() -> String {
-    needed("TEST_REDIS_URL")
-}
-
 fn needed(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run scripts/test, which starts the servers the tests need")
     })
 }
 
-/// A new schema in the Postgres of the tests, as a URL that chooses it.
-async fn schema(name: &str) -> String {
-    let url = needed("TEST_DATABASE_URL");
-    let mut connection =
-        PgConnection::connect(&url).await.expect("the Postgres of TEST_DATABASE_URL");
+/// A new schema in a Postgres of the tests, as a URL that chooses it.
+async fn schema(url: &str, name: &str) -> String {
+    let mut connection = PgConnection::connect(url).await.expect("the Postgres of the tests");
     let create = format!("CREATE SCHEMA {name}");
     sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("a schema");
     connection.close().await.expect("a closed connection");
@@ -176,7 +185,7 @@ impl Server {
     /// A server on what another left.
     pub async fn start_on(ground: Ground, configure: impl Fn(Config) -> Config) -> Self {
         let clock = Clock::system();
-        let count = if ground.mode == Mode::TwoNodes { 2 } else { 1 };
+        let count = if matches!(ground.mode, Mode::TwoNodes | Mode::Cluster) { 2 } else { 1 };
         let mut nodes = Vec::new();
         for _ in 0..count {
             let node = App::start(configure(ground.config()), clock.clone()).await;

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("service", &["domain", "clock", "storage", "live"]),
     ("http", &["domain", "service"]),
     ("background", &["service"]),
-    ("config", &["http"]),
+    ("config", &["http", "live"]),
     ("cli", &["config", "http"]),
     ("telemetry", &["cli"]),
     (

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, eventually};
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn entries_are_published_in_the_order_of_their_numbers(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Arc::new(Log::open(backend).await);
     let task = log.opened().await;
@@ -34,7 +34,7 @@ async fn entries_are_published_in_the_order_of_their_numbers(
 #[rstest]
 #[tokio::test]
 async fn an_entry_is_heard_as_it_is_read(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -51,12 +51,12 @@ async fn an_entry_is_heard_as_it_is_read(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_published_after_a_subscription_is_confirmed_is_heard(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Arc::new(Log::open(backend).await);
     // In Redis the entries come from another node, so nothing but the broker's word orders the two.
     let other = match backend {
-        Backend::Redis => Arc::new(log.again().await),
+        Backend::Redis | Backend::Cluster => Arc::new(log.again().await),
         Backend::Embedded => Arc::clone(&log),
     };
     let subscribers = (0..40).map(|_| {
@@ -76,7 +76,7 @@ async fn what_is_published_after_a_subscription_is_confirmed_is_heard(
 #[rstest]
 #[tokio::test]
 async fn a_change_of_status_is_announced_to_who_watches(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let mut subscription = log.subscribe(&task).await;
@@ -91,7 +91,7 @@ async fn a_change_of_status_is_announced_to_who_watches(
 #[rstest]
 #[tokio::test]
 async fn a_watcher_hears_its_own_task_only(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let (task, other) = (log.opened().await, log.opened().await);
@@ -109,7 +109,7 @@ async fn a_watcher_hears_its_own_task_only(
 #[rstest]
 #[tokio::test]
 async fn a_wake_reaches_a_worker_that_waits_for_the_type(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     // Whoever has a subscription confirmed hears wakes as well.
@@ -124,9 +124,12 @@ async fn a_wake_reaches_a_worker_that_waits_for_the_type(
     tokio::time::timeout(PATIENCE, waiter.woken()).await.expect("a second wake");
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_node_hears_of_an_entry_a_change_an_end_and_a_wake() {
-    let log = Log::open(Backend::Redis).await;
+async fn every_node_hears_of_an_entry_a_change_an_end_and_a_wake(
+    #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
+) {
+    let log = Log::open(backend).await;
     let nodes = [log.again().await, log.again().await];
     let task = log.opened().await;
     let mut subscriptions = Vec::new();
@@ -148,7 +151,7 @@ async fn every_node_hears_of_an_entry_a_change_an_end_and_a_wake() {
 #[rstest]
 #[tokio::test]
 async fn a_topic_lives_as_long_as_its_last_reader(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -164,16 +167,21 @@ async fn a_topic_lives_as_long_as_its_last_reader(
     assert_eq!(entry_heard(&mut again).await, 3);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_broker_is_asked_once_for_a_topic_and_told_when_nobody_reads() {
-    let log = Log::open(Backend::Redis).await;
+async fn the_broker_is_asked_once_for_a_topic_and_told_when_nobody_reads(
+    #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
+) {
+    let log = Log::open(backend).await;
     let task = TaskId::new();
     let channel = log.key("live", &task);
-    let redis = log.redis().await;
+    let redis = log.redis_of(&channel).await;
+    // In a cluster the channel is sharded: only the owner of its slot knows of it.
+    let count = if backend == Backend::Cluster { "SHARDNUMSUB" } else { "NUMSUB" };
     let listeners = || async {
         let mut redis = redis.clone();
         let mut asked = redis::cmd("PUBSUB");
-        asked.arg("NUMSUB").arg(&channel);
+        asked.arg(count).arg(&channel);
         let (_, listeners): (String, u64) = asked.query_async(&mut redis).await.unwrap();
         listeners
     };
@@ -186,7 +194,7 @@ async fn the_broker_is_asked_once_for_a_topic_and_told_when_nobody_reads() {
 #[rstest]
 #[tokio::test]
 async fn who_falls_behind_is_told_to_read_the_log(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -208,7 +216,7 @@ async fn who_falls_behind_is_told_to_read_the_log(
 #[rstest]
 #[tokio::test]
 async fn a_topic_knows_the_newest_number_that_came_by(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;

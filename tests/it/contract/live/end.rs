@@ -12,7 +12,7 @@ use crate::harness::eventually;
 #[rstest]
 #[tokio::test]
 async fn nothing_is_left_of_a_log_that_is_sealed(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -34,7 +34,7 @@ async fn nothing_is_left_of_a_log_that_is_sealed(
 #[rstest]
 #[tokio::test]
 async fn a_log_with_entries_that_are_not_sealed_stays_and_is_closed(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -55,7 +55,7 @@ async fn a_log_with_entries_that_are_not_sealed_stays_and_is_closed(
 #[rstest]
 #[tokio::test]
 async fn the_end_is_published_as_it_was_given(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -72,7 +72,9 @@ async fn the_end_is_published_as_it_was_given(
 
 #[rstest]
 #[tokio::test]
-async fn ending_twice_does_no_harm(#[values(Backend::Redis, Backend::Embedded)] backend: Backend) {
+async fn ending_twice_does_no_harm(
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
+) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
     let bystander = log.opened().await;
@@ -86,7 +88,7 @@ async fn ending_twice_does_no_harm(#[values(Backend::Redis, Backend::Embedded)] 
 #[rstest]
 #[tokio::test]
 async fn an_append_refused_after_the_end_does_not_bring_the_log_back(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -99,7 +101,7 @@ async fn an_append_refused_after_the_end_does_not_bring_the_log_back(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_acknowledged_beside_a_close_is_below_its_number(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Arc::new(Log::open(backend).await);
     for _ in 0..20 {

@@ -12,7 +12,7 @@ use super::{Backend, Log, kept, object, refused, verified};
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_appenders_at_once_get_every_number_once(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Arc::new(Log::open(backend).await);
     let task = log.opened().await;
@@ -45,7 +45,7 @@ async fn fifty_appenders_at_once_get_every_number_once(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn entries_of_a_batch_follow_each_other(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Arc::new(Log::open(backend).await);
     let task = log.opened().await;
@@ -68,7 +68,7 @@ async fn entries_of_a_batch_follow_each_other(
 #[rstest]
 #[tokio::test]
 async fn a_refused_batch_leaves_nothing(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -82,7 +82,7 @@ async fn a_refused_batch_leaves_nothing(
 #[rstest]
 #[tokio::test]
 async fn a_batch_of_five_thousand_is_kept_whole(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -96,7 +96,7 @@ async fn a_batch_of_five_thousand_is_kept_whole(
 #[rstest]
 #[tokio::test]
 async fn an_entry_comes_back_as_the_text_it_was_with_its_time(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -119,7 +119,9 @@ async fn an_entry_comes_back_as_the_text_it_was_with_its_time(
 
 #[rstest]
 #[tokio::test]
-async fn a_page_ends_at_its_count(#[values(Backend::Redis, Backend::Embedded)] backend: Backend) {
+async fn a_page_ends_at_its_count(
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
+) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
     let batch: Vec<_> = (0..299).map(|i| object(&i.to_string())).collect();
@@ -139,7 +141,9 @@ async fn a_page_ends_at_its_count(#[values(Backend::Redis, Backend::Embedded)] b
 
 #[rstest]
 #[tokio::test]
-async fn a_page_ends_at_its_bytes(#[values(Backend::Redis, Backend::Embedded)] backend: Backend) {
+async fn a_page_ends_at_its_bytes(
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
+) {
     const ENTRY: usize = 200 << 10;
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -162,7 +166,7 @@ async fn a_page_ends_at_its_bytes(#[values(Backend::Redis, Backend::Embedded)] b
 #[rstest]
 #[tokio::test]
 async fn an_entry_larger_than_a_page_is_a_page(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -176,7 +180,7 @@ async fn an_entry_larger_than_a_page_is_a_page(
 #[rstest]
 #[tokio::test]
 async fn behind_the_newest_entry_is_nothing(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -190,7 +194,7 @@ async fn behind_the_newest_entry_is_nothing(
 #[rstest]
 #[tokio::test]
 async fn the_newest_of_several_logs_come_in_the_order_asked(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let (one, other, unknown) = (log.opened().await, log.opened().await, TaskId::new());
@@ -207,7 +211,7 @@ async fn the_newest_of_several_logs_come_in_the_order_asked(
 #[rstest]
 #[tokio::test]
 async fn counting_goes_on_behind_what_is_sealed(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let mut found = verified(log.seen(&task).await, 2, None, log.clock.now());
@@ -226,7 +230,7 @@ async fn counting_goes_on_behind_what_is_sealed(
 #[rstest]
 #[tokio::test]
 async fn a_log_outlives_the_process_that_wrote_it(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;

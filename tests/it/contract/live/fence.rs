@@ -9,7 +9,7 @@ use task_tracker::domain::TaskId;
 #[rstest]
 #[tokio::test]
 async fn a_log_opens_at_its_first_verified_append(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let seen = log.seen(&task).await;
@@ -26,7 +26,7 @@ async fn a_log_opens_at_its_first_verified_append(
 #[rstest]
 #[tokio::test]
 async fn two_first_appends_of_one_attempt_both_get_in(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let found = verified(log.seen(&task).await, 1, None, log.clock.now());
@@ -39,7 +39,7 @@ async fn two_first_appends_of_one_attempt_both_get_in(
 #[rstest]
 #[tokio::test]
 async fn a_ticket_is_stale_once_the_fence_was_closed(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let stale = verified(log.seen(&task).await, 1, None, log.clock.now());
@@ -52,7 +52,7 @@ async fn a_ticket_is_stale_once_the_fence_was_closed(
 #[rstest]
 #[tokio::test]
 async fn a_ticket_is_stale_once_the_log_is_gone(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let stale = verified(log.seen(&task).await, 1, None, log.clock.now());
@@ -67,7 +67,7 @@ async fn a_ticket_is_stale_once_the_log_is_gone(
 #[rstest]
 #[tokio::test]
 async fn a_ticket_of_an_earlier_attempt_does_not_replace_the_present_one(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let (first, second) = (worker("first"), worker("second"));
@@ -83,7 +83,7 @@ async fn a_ticket_of_an_earlier_attempt_does_not_replace_the_present_one(
 #[rstest]
 #[tokio::test]
 async fn only_the_worker_that_holds_the_task_is_admitted_by_name(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     // Names are any text: what the fence's own text is made of must not confuse it.
@@ -99,7 +99,7 @@ async fn only_the_worker_that_holds_the_task_is_admitted_by_name(
 #[rstest]
 #[tokio::test]
 async fn a_task_without_a_worker_admits_any_name(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -110,7 +110,7 @@ async fn a_task_without_a_worker_admits_any_name(
 #[rstest]
 #[tokio::test]
 async fn a_closed_log_takes_nothing_and_says_its_newest_number(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -126,7 +126,7 @@ async fn a_closed_log_takes_nothing_and_says_its_newest_number(
 #[rstest]
 #[tokio::test]
 async fn a_closed_log_opens_for_a_later_attempt_and_counts_on(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -140,7 +140,7 @@ async fn a_closed_log_opens_for_a_later_attempt_and_counts_on(
 #[rstest]
 #[tokio::test]
 async fn a_closed_fence_falls_when_nobody_finishes(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -154,7 +154,7 @@ async fn a_closed_fence_falls_when_nobody_finishes(
 #[rstest]
 #[tokio::test]
 async fn a_late_close_of_an_earlier_attempt_is_refused_and_changes_nothing(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let task = log.opened().await;
@@ -170,7 +170,7 @@ async fn a_late_close_of_an_earlier_attempt_is_refused_and_changes_nothing(
 #[rstest]
 #[tokio::test]
 async fn fences_of_two_tasks_are_two(
-    #[values(Backend::Redis, Backend::Embedded)] backend: Backend,
+    #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
     let (one, other) = (log.opened().await, log.opened().await);

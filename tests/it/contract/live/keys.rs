@@ -3,25 +3,28 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rstest::rstest;
 use task_tracker::domain::TaskId;
 use task_tracker::live::{Ended, OPENING_FOR};
 
-use super::{Backend, Log, kept, object, verified, worker};
+use super::{Backend, Log, broker, kept, object, verified, worker};
 
 /// Every key of the log's namespace.
 async fn keys(log: &Log) -> BTreeSet<String> {
-    let mut redis = log.redis().await;
-    let pattern = format!("{}*", log.ground.namespace());
-    redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap()
+    let url = log.ground.redis_url().expect("a log in Redis");
+    broker::keys(url, log.ground.namespace()).await.into_iter().collect()
 }
 
 async fn millis_left(log: &Log, key: &str) -> i64 {
-    redis::cmd("PTTL").arg(key).query_async(&mut log.redis().await).await.unwrap()
+    redis::cmd("PTTL").arg(key).query_async(&mut log.redis_of(key).await).await.unwrap()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_task_has_three_keys_with_its_id_as_hash_tag() {
-    let log = Log::open(Backend::Redis).await;
+async fn a_task_has_three_keys_with_its_id_as_hash_tag(
+    #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
+) {
+    let log = Log::open(backend).await;
     let task: TaskId = format!("a:b.c-{}", TaskId::new()).parse().unwrap();
     log.open_for(&task, 1, Some(&worker("w"))).await;
     let namespace = log.ground.namespace();
@@ -29,21 +32,24 @@ async fn a_task_has_three_keys_with_its_id_as_hash_tag() {
         ["progress", "seq", "fence"].map(|kind| format!("{namespace}:{kind}:{{{task}}}"));
     assert_eq!(keys(&log).await, BTreeSet::from(expected));
 
-    let mut redis = log.redis().await;
+    let mut redis = log.redis_of(&log.key("seq", &task)).await;
     let mut kind = async |key: &str| -> String {
         redis::cmd("TYPE").arg(key).query_async(&mut redis).await.unwrap()
     };
     assert_eq!(kind(&log.key("progress", &task)).await, "list");
     assert_eq!(kind(&log.key("seq", &task)).await, "string");
-    let mut redis = log.redis().await;
+    let mut redis = log.redis_of(&log.key("seq", &task)).await;
     let seq: u64 =
         redis::cmd("GET").arg(log.key("seq", &task)).query_async(&mut redis).await.unwrap();
     assert_eq!(seq, 1, "the counter is the number of the newest entry");
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten() {
-    let (log, task) = (Log::open(Backend::Redis).await, TaskId::new());
+async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten(
+    #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
+) {
+    let (log, task) = (Log::open(backend).await, TaskId::new());
     let mut found = verified(log.seen(&task).await, 1, None, log.clock.now());
     let opening = millis_left(&log, &log.key("fence", &task)).await;
     let longest = i64::try_from(OPENING_FOR.as_millis()).unwrap();
@@ -68,9 +74,12 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn no_key_is_left_after_the_end() {
-    let log = Log::open(Backend::Redis).await;
+async fn no_key_is_left_after_the_end(
+    #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
+) {
+    let log = Log::open(backend).await;
     let (task, other) = (log.opened().await, log.opened().await);
     log.append(&task, 3).await;
     log.close(&task, 1).await.unwrap();

@@ -7,8 +7,10 @@
 //! | `end` | what is left of a log after its task's end |
 //! | `delivery` | what subscribers and waiting workers hear |
 //! | `outage` | what they hear after the broker was away |
+//! | `cluster` | what they hear in a cluster whose slots move and whose masters die |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
+mod cluster;
 mod delivery;
 mod end;
 mod entries;
@@ -26,17 +28,19 @@ use task_tracker::domain::{
 };
 use task_tracker::live::embedded::EmbeddedLive;
 use task_tracker::live::redis::RedisLive;
+use task_tracker::live::redis::target::Tls;
 use task_tracker::live::{
     Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Live, Signal, Subscription, Verified,
 };
 
 use super::broker;
-use crate::harness::{Ground, Mode, PATIENCE, eventually, redis_url};
+use crate::harness::{Ground, Mode, PATIENCE, eventually};
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backend {
     Redis,
+    Cluster,
     Embedded,
 }
 
@@ -55,6 +59,7 @@ impl Log {
     async fn open(backend: Backend) -> Self {
         let mode = match backend {
             Backend::Redis => Mode::Node,
+            Backend::Cluster => Mode::Cluster,
             Backend::Embedded => Mode::Embedded,
         };
         Self::open_on(backend, Arc::new(Ground::new(mode).await)).await
@@ -150,7 +155,7 @@ impl Log {
             return;
         }
         let key = self.key("fence", task);
-        let mut redis = self.redis().await;
+        let mut redis = self.redis_of(&key).await;
         let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await.unwrap();
         let longest = i64::try_from(CLOSED_FOR.as_millis()).unwrap();
         assert!((1..=longest).contains(&ttl), "a closed fence falls by itself: {ttl} ms");
@@ -169,8 +174,9 @@ impl Log {
         format!("{}:{kind}:{{{task}}}", self.ground.namespace())
     }
 
-    async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        broker::connect(&redis_url()).await.expect("the Redis of TEST_REDIS_URL")
+    /// The server of this log that has a key.
+    async fn redis_of(&self, key: &str) -> redis::aio::MultiplexedConnection {
+        broker::connect_for(self.ground.redis_url().expect("a log in Redis"), key).await
     }
 
     async fn subscribe(&self, task: &TaskId) -> Subscription {
@@ -194,7 +200,7 @@ impl Log {
 /// A log in the Redis at `url`, and its hub.
 fn redis_log(url: &str, namespace: &str) -> (RedisLive, Arc<Hub>) {
     let (hub, interests) = Hub::remote();
-    (RedisLive::connect(url, namespace, &hub, interests).expect("a log"), hub)
+    (RedisLive::connect(url, &Tls::default(), namespace, &hub, interests).expect("a log"), hub)
 }
 
 /// What the durable truth says of `attempt`, nothing being sealed.

@@ -9,7 +9,7 @@ use crate::contract::broker::Broker;
 use crate::harness::{PATIENCE, eventually};
 
 /// Appends one entry, opening the log if it must.
-async fn append(live: &impl Live, task: &TaskId) -> u64 {
+pub(super) async fn append(live: &impl Live, task: &TaskId) -> u64 {
     let (entries, now) = ([object("one")], Clock::system().now());
     let append = Append { entries: &entries, caller: &Caller::default(), now, verified: None };
     match live.append(task, append).await.expect("an answer") {
@@ -23,7 +23,7 @@ async fn append(live: &impl Live, task: &TaskId) -> u64 {
 }
 
 /// The number of the entry that is heard next; 0 where it is none.
-async fn newest_heard(subscription: &mut Subscription) -> u64 {
+pub(super) async fn newest_heard(subscription: &mut Subscription) -> u64 {
     match hear(subscription).await {
         Signal::Event(delivery) => match &delivery.event {
             Event::Progress(entry) => entry.seq_id,
@@ -34,7 +34,7 @@ async fn newest_heard(subscription: &mut Subscription) -> u64 {
 }
 
 /// Whether the hub has its connection: only then a subscription is confirmed.
-async fn connected(hub: &std::sync::Arc<Hub>) {
+pub(super) async fn connected(hub: &std::sync::Arc<Hub>) {
     eventually(|| async { hub.subscribe(&TaskId::new()).await.ok() }).await;
 }
 

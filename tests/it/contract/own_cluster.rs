@@ -1,0 +1,175 @@
+//! A Redis cluster of a test's own: its masters may die and its slots may move, and no other test sees it.
+
+use std::process::{Child, Stdio};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, cmd};
+use tempfile::TempDir;
+
+use super::broker::{self, free_port};
+use crate::harness::eventually;
+
+/// Slots of a cluster.
+const SLOTS: u32 = 16384;
+
+/// Its servers end with the test.
+#[derive(Debug)]
+pub struct Cluster {
+    servers: Vec<Server>,
+    masters: usize,
+    _folder: TempDir,
+}
+
+#[derive(Debug)]
+struct Server {
+    process: Child,
+    port: u16,
+    bus: u16,
+}
+
+impl Cluster {
+    /// Masters that share the slots evenly, and a replica of the first.
+    pub async fn with_replica(masters: usize) -> Self {
+        let mut cluster = Self::start(masters, masters + 1).await;
+        let (first, replica) = (cluster.id(0).await, cluster.servers.len() - 1);
+        cluster.ask(replica, &["CLUSTER", "REPLICATE", &first]).await;
+        cluster.masters = masters;
+        eventually(async || {
+            let link = cluster.text(replica, &["INFO", "replication"]).await;
+            link.contains("master_link_status:up").then_some(())
+        })
+        .await;
+        // The others know of it, or it would not be elected.
+        for server in 0..masters {
+            eventually(async || {
+                let nodes = cluster.text(server, &["CLUSTER", "NODES"]).await;
+                nodes.contains(&format!("slave {first}")).then_some(())
+            })
+            .await;
+        }
+        cluster
+    }
+
+    /// Masters that share the slots evenly.
+    pub async fn of(masters: usize) -> Self {
+        Self::start(masters, masters).await
+    }
+
+    async fn start(masters: usize, count: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let servers = (0..count).map(|_| Server::start(&folder)).collect();
+        let cluster = Self { servers, masters, _folder: folder };
+        for server in 0..count {
+            eventually(async || cluster.connection(server).await.ok()).await;
+        }
+        let (each, mut first) = (SLOTS / u32::try_from(masters).unwrap(), 0);
+        for server in 0..count {
+            if server < masters {
+                let last = if server + 1 == masters { SLOTS - 1 } else { first + each - 1 };
+                let range = [first.to_string(), last.to_string()];
+                cluster.ask(server, &["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]).await;
+                first = last + 1;
+            }
+            let epoch = (server + 1).to_string();
+            cluster.ask(server, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+            for other in &cluster.servers[..server] {
+                let (port, bus) = (other.port.to_string(), other.bus.to_string());
+                cluster.ask(server, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            }
+        }
+        for server in 0..count {
+            eventually(async || {
+                let said = cluster.text(server, &["CLUSTER", "INFO"]).await;
+                let facts = [
+                    "cluster_state:ok".to_owned(),
+                    "cluster_slots_ok:16384".to_owned(),
+                    format!("cluster_known_nodes:{count}\r"),
+                ];
+                facts.iter().all(|fact| said.contains(fact)).then_some(())
+            })
+            .await;
+        }
+        cluster
+    }
+
+    /// Its URL, with one server only: the others are found through it. It is the last master, which no test kills.
+    pub fn url(&self) -> String {
+        format!("redis-cluster://127.0.0.1:{}", self.servers[self.masters - 1].port)
+    }
+
+    /// The server whose slot a key is in; it answers for it now.
+    pub async fn owner(&self, key: &str) -> usize {
+        for server in 0..self.servers.len() {
+            let exists = cmd("EXISTS").arg(key).take();
+            if let Ok(mut connection) = self.connection(server).await
+                && exists.exec_async(&mut connection).await.is_ok()
+            {
+                return server;
+            }
+        }
+        panic!("nobody has the slot of {key}")
+    }
+
+    /// `kill -9` of a server.
+    pub fn kill(&mut self, server: usize) {
+        let process = &mut self.servers[server].process;
+        process.kill().expect("a signal");
+        process.wait().expect("its end");
+    }
+
+    /// The name of a server within the cluster.
+    pub async fn id(&self, server: usize) -> String {
+        self.text(server, &["CLUSTER", "MYID"]).await
+    }
+
+    /// The address of a server's port.
+    pub fn port(&self, server: usize) -> u16 {
+        self.servers[server].port
+    }
+
+    /// Says a command to a server, which does it.
+    pub async fn ask(&self, server: usize, words: &[&str]) -> redis::Value {
+        let mut connection = self.connection(server).await.expect("a connection");
+        command(words).query_async(&mut connection).await.expect("an answer")
+    }
+
+    /// The same, answered with a text.
+    pub async fn text(&self, server: usize, words: &[&str]) -> String {
+        redis::from_redis_value(self.ask(server, words).await).expect("a text")
+    }
+
+    async fn connection(&self, server: usize) -> redis::RedisResult<MultiplexedConnection> {
+        broker::connect(&format!("redis://127.0.0.1:{}", self.servers[server].port)).await
+    }
+}
+
+impl Server {
+    fn start(folder: &TempDir) -> Self {
+        let (port, bus) = (free_port(), free_port());
+        let port_text = port.to_string();
+        let mut command = broker::program();
+        command.current_dir(folder.path()).stdout(Stdio::null());
+        command.args(["--bind", "127.0.0.1", "--port", &port_text, "--save", ""]);
+        command.args(["--appendonly", "no", "--cluster-enabled", "yes"]);
+        command.args(["--cluster-port", &bus.to_string()]);
+        command.args(["--cluster-config-file", &format!("{port}.conf")]);
+        // Silent so long, a master is dead: long enough for a busy machine, short enough to wait for.
+        command.args(["--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"]);
+        command.args(["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]);
+        Self { process: command.spawn().expect("a server"), port, bus }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It fails only where the process has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = cmd(words[0]);
+    command.arg(&words[1..]);
+    command
+}
