@@ -27,7 +27,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 5] {
+fn duties(sweep_every: Duration) -> [Duty; 6] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -53,6 +53,12 @@ fn duties(sweep_every: Duration) -> [Duty; 5] {
             name: "recheck_waiters",
             every: seconds(2),
             round: |tracker| async move { tracker.recheck_waiters().await }.boxed(),
+        },
+        // Forgets answers that nobody may ask for again.
+        Duty {
+            name: "forget_answers",
+            every: seconds(60),
+            round: |tracker| async move { tracker.forget_answers().await }.boxed(),
         },
         // Sets the gauges that need the database.
         Duty {

@@ -7,12 +7,14 @@
 //! | [`time`] | [`Timestamp`]: an instant, to the microsecond |
 //! | [`lifecycle`] | every transition as one table: from where, to where, by which word |
 //! | [`task`] | [`Task`] and what registers one |
+//! | [`once`] | [`Key`]: a request that may come twice and is done once |
 //! | [`progress`] | [`Entry`]: one numbered line of a task's history |
 //! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
 
 pub mod json;
 pub mod lifecycle;
 pub mod name;
+pub mod once;
 pub mod progress;
 pub mod stream;
 pub mod task;
@@ -21,6 +23,7 @@ pub mod time;
 pub use json::JsonObject;
 pub use lifecycle::{Status, Transition};
 pub use name::{TaskId, TaskType, WorkerId};
+pub use once::{Key, Keyed};
 pub use progress::Entry;
 pub use stream::{Event, Join, StatusChange};
 pub use task::{Ending, NewTask, Task};

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Id, Json, Query};
+use super::Api;
+use super::extract::{Id, Query};
+use super::idempotency::{Answer, KeyHeader, Sent, SentBare, keyed, say};
 use super::problem::{Code, Problem, problems};
 use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse};
-use super::{Api, BASE_PATH};
-use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
-use crate::service::{Cursor, Filter, Registration};
+use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
+use crate::service::{Cursor, Filter, Registration, Said};
 
 /// Seconds of the longest time a task may be given: a year.
 const LONGEST_TIMEOUT: u64 = 31_536_000;
@@ -24,10 +24,11 @@ const DEFAULT_TIMEOUT: u64 = 86_400;
 /// Tasks of a page when nothing is said, and at most.
 const PAGE: (u32, u32) = (50, 100);
 
-problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed);
+problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed,
+    IdempotencyKeyReused);
 problems!(GetProblems: TaskNotFound);
 problems!(ListProblems: ValidationFailed);
-problems!(RetryProblems: TaskNotFound, InvalidTransition);
+problems!(RetryProblems: TaskNotFound, InvalidTransition, ValidationFailed, IdempotencyKeyReused);
 
 /// A task to register.
 #[derive(Deserialize, ToSchema)]
@@ -64,6 +65,18 @@ fn timeout_seconds<'de, D: serde::Deserializer<'de>>(
     }
 }
 
+impl From<RegisterRequest> for Registration {
+    fn from(request: RegisterRequest) -> Self {
+        Self {
+            id: request.task_id,
+            task_type: request.task_type,
+            metadata: request.metadata,
+            params: request.params,
+            timeout: Duration::from_secs(request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)),
+        }
+    }
+}
+
 /// A registered task.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -81,36 +94,28 @@ pub(super) struct RegisterResponse {
 /// Registers a task.
 ///
 /// It waits as `pending` for a worker to claim or start it.
-#[utoipa::path(post, path = "/tasks", tag = "tasks", request_body = RegisterRequest, responses(
+#[utoipa::path(post, path = "/tasks", tag = "tasks", params(KeyHeader), request_body = RegisterRequest, responses(
     (status = 201, description = "Registered", body = RegisterResponse,
      headers(("location" = String, description = "Where the task is"))),
     RegisterProblems,
 ))]
-pub(super) async fn register(
-    State(api): State<Api>,
-    Json(request): Json<RegisterRequest>,
-) -> Result<Response, Problem> {
-    let registration = Registration {
-        id: request.task_id,
-        task_type: request.task_type,
-        metadata: request.metadata,
-        params: request.params,
-        timeout: Duration::from_secs(request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)),
+pub(super) async fn register(State(api): State<Api>, sent: Sent) -> Result<Response, Problem> {
+    let registration = Registration::from(sent.read::<RegisterRequest>()?);
+    let said = match sent.key("register", None) {
+        None => Said::Now(api.tracker.register(registration).await?),
+        Some(key) => api.tracker.register_once(registration, keyed(key, registered)).await?,
     };
-    let task = api.tracker.register(registration).await?;
+    say(said, registered)
+}
+
+fn registered(task: &Task) -> Answer {
     let body = RegisterResponse {
         task_id: task.id.clone(),
         status: task.status,
         created_at: task.created_at,
         timeout_at: task.timeout_at,
     };
-    Ok(created(&task.id, body))
-}
-
-/// 201, and where the new task is.
-fn created(id: &TaskId, body: impl Serialize) -> Response {
-    let location = format!("{BASE_PATH}/tasks/{id}");
-    (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response()
+    Answer::created(&task.id, &body)
 }
 
 /// Reads a task with its whole history.
@@ -254,18 +259,33 @@ pub(super) struct RetryResponse {
 ///
 /// It has the same type, metadata, params and timeout. A task is retried once; retry the retry for more.
 #[utoipa::path(post, path = "/tasks/{id}/retry", tag = "tasks",
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 201, description = "Retried", body = RetryResponse,
                headers(("location" = String, description = "Where the new task is"))), RetryProblems))]
-pub(super) async fn retry(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
-    let child = api.tracker.retry(id.clone()).await?;
+pub(super) async fn retry(
+    State(api): State<Api>,
+    Id(id): Id,
+    SentBare(sent): SentBare,
+) -> Result<Response, Problem> {
+    let said = match sent.key("retry", Some(&id)) {
+        None => Said::Now(api.tracker.retry(id.clone()).await?),
+        Some(key) => {
+            let parent = id.clone();
+            let keyed = keyed(key, move |child: &Task| retried(&parent, child));
+            api.tracker.retry_once(id.clone(), keyed).await?
+        }
+    };
+    say(said, |child| retried(&id, child))
+}
+
+fn retried(parent: &TaskId, child: &Task) -> Answer {
     let body = RetryResponse {
         new_task_id: child.id.clone(),
-        original_task_id: child.original_task_id.unwrap_or(id),
+        original_task_id: child.original_task_id.as_ref().unwrap_or(parent).clone(),
         status: child.status,
         retry_count: child.retry_count,
     };
-    Ok(created(&child.id, body))
+    Answer::created(&child.id, &body)
 }
 
 #[cfg(test)]

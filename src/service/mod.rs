@@ -2,7 +2,8 @@
 //!
 //! | module | use case |
 //! | --- | --- |
-//! | `register` | register a task; retry an ended one |
+//! | `register` | register a task, or many at once; retry an ended one |
+//! | `once` | what is said to a request that may come twice |
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
 //! | `finish` | complete, fail, time out; sweep what is overdue; settle what a crash left |
@@ -13,6 +14,7 @@
 mod claim;
 mod error;
 mod finish;
+mod once;
 mod progress;
 mod query;
 mod register;
@@ -30,6 +32,7 @@ use crate::clock::Clock;
 use crate::live::{Hub, Live};
 use crate::storage::Storage;
 pub use error::{Error, Result};
+pub use once::Said;
 pub use progress::Accepted;
 pub use query::{Listing, Tracked};
 pub use register::Registration;

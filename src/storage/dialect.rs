@@ -105,3 +105,42 @@ pub(super) fn pending_types(kind: Kind) -> &'static str {
         }
     }
 }
+
+/// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, seconds, place]`, for SQLite has no
+/// arrays to unnest; `$2` is the instant of the first.
+pub(super) fn batch(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
+                 value ->> 3 AS params, (value ->> 4)::bigint AS timeout_seconds,
+                 $2 + (value ->> 5)::bigint * interval '1 microsecond' AS created_at,
+                 $2 + (value ->> 5)::bigint * interval '1 microsecond'
+                    + (value ->> 4)::bigint * interval '1 second' AS timeout_at
+             FROM json_array_elements($1::json)"
+        }
+        Kind::Sqlite => {
+            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
+                 value ->> 3 AS params, value ->> 4 AS timeout_seconds,
+                 $2 + (value ->> 5) AS created_at,
+                 $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at
+             FROM json_each($1)"
+        }
+    }
+}
+
+/// Deletes at most `$2` answers whose time was over by `$1`. By the place of the rows: Postgres might read the whole table to
+/// find a thousand keys again. Nodes that do it at once share the work.
+pub(super) fn forget_answers(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "DELETE FROM tracker_idempotency WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM tracker_idempotency WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        }
+        Kind::Sqlite => {
+            "DELETE FROM tracker_idempotency WHERE rowid IN (
+                 SELECT rowid FROM tracker_idempotency WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2)"
+        }
+    }
+}

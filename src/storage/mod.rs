@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`migrations`] | the schema, brought up to date under a lock |
 //! | `tasks` | registering, claiming, reading, changing a status |
+//! | `bulk` | registering many at once |
+//! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history |
 //! | `plans` | how the databases would run what must stay cheap |
@@ -12,8 +14,10 @@
 //! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
 //! never knows what a status means; time is always an argument; a transaction never leaves a method.
 
+mod bulk;
 mod dialect;
 mod entries;
+mod idempotency;
 mod lists;
 pub mod migrations;
 mod plans;
@@ -21,6 +25,7 @@ mod tasks;
 
 use crate::database::Database;
 pub use crate::database::Error;
+pub use idempotency::Outcome;
 pub use lists::{Cursor, Filter, Listed};
 pub use tasks::{Change, Selection};
 

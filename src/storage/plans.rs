@@ -26,6 +26,7 @@ impl Storage {
             ("claim of one type", claim(std::slice::from_ref(&a_type))),
             ("claim of two types", claim(&[a_type.clone(), a_type])),
             ("sweep", overdue.statement(kind)),
+            ("forgotten answers", self.forget_statement(now)),
             ("list", list(Filter::default())),
             ("list by type", list(by_type)),
             ("list by status", list(by_status)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Error, Storage, dialect, entries, unreadable};
-use crate::database::{Kind, Statement, Transaction};
+use crate::database::{Executor, Kind, Statement, Transaction};
 use crate::domain::{
     Entry, JsonObject, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
 };
@@ -102,7 +102,7 @@ pub struct Change {
 impl Storage {
     /// Registers a task. `None`: the id is taken.
     pub async fn insert(&self, new: &NewTask, now: Timestamp) -> Result<Option<Task>, Error> {
-        self.insert_row(new, None, now).await
+        insert_row(self.database.writer(), new, None, now).await
     }
 
     /// Registers the retry of `parent`, which has ended. `None`: it was retried already, or the id is taken.
@@ -112,46 +112,7 @@ impl Storage {
         id: TaskId,
         now: Timestamp,
     ) -> Result<Option<Task>, Error> {
-        let new = NewTask {
-            id,
-            task_type: parent.task_type.clone(),
-            metadata: parent.metadata.clone(),
-            params: parent.params.clone(),
-            timeout: parent.timeout,
-        };
-        self.insert_row(&new, Some(parent), now).await
-    }
-
-    async fn insert_row(
-        &self,
-        new: &NewTask,
-        parent: Option<&Task>,
-        now: Timestamp,
-    ) -> Result<Option<Task>, Error> {
-        let original = parent.map(|parent| parent.original_task_id.as_ref().unwrap_or(&parent.id));
-        let retry_count = parent.map_or(0, |parent| parent.retry_count + 1);
-        let row: Option<TaskRow> = Statement::new(concat!(
-            "INSERT INTO tracker_tasks (id, task_type, status, metadata, params, timeout_seconds,
-                 original_task_id, retry_of, retry_count, created_at, updated_at, timeout_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT DO NOTHING RETURNING ",
-            columns!()
-        ))
-        .bind(&new.id)
-        .bind(&new.task_type)
-        .bind(Status::Pending)
-        .bind(new.metadata.as_ref())
-        .bind(new.params.as_ref())
-        .bind(new.timeout.as_secs())
-        .bind(original)
-        .bind(parent.map(|parent| &parent.id))
-        .bind(retry_count)
-        .bind(now)
-        .bind(now)
-        .bind(now.plus(new.timeout))
-        .fetch_optional(self.database.writer())
-        .await?;
-        row.map(Task::try_from).transpose()
+        insert_row(self.database.writer(), &retry_of(parent, id), Some(parent), now).await
     }
 
     /// Gives the oldest pending task of `types` to `worker`: one statement, one task, never twice.
@@ -329,6 +290,50 @@ impl Selection<'_> {
             .bind(limit),
         }
     }
+}
+
+/// What registers the retry of `parent`.
+pub(super) fn retry_of(parent: &Task, id: TaskId) -> NewTask {
+    NewTask {
+        id,
+        task_type: parent.task_type.clone(),
+        metadata: parent.metadata.clone(),
+        params: parent.params.clone(),
+        timeout: parent.timeout,
+    }
+}
+
+/// Writes a new row. What it writes `bulk.rs` writes, too. `None`: the id is taken, or `parent` was retried.
+pub(super) async fn insert_row(
+    on: Executor<'_>,
+    new: &NewTask,
+    parent: Option<&Task>,
+    now: Timestamp,
+) -> Result<Option<Task>, Error> {
+    let original = parent.map(|parent| parent.original_task_id.as_ref().unwrap_or(&parent.id));
+    let retry_count = parent.map_or(0, |parent| parent.retry_count + 1);
+    let row: Option<TaskRow> = Statement::new(concat!(
+        "INSERT INTO tracker_tasks (id, task_type, status, metadata, params, timeout_seconds,
+             original_task_id, retry_of, retry_count, created_at, updated_at, timeout_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         ON CONFLICT DO NOTHING RETURNING ",
+        columns!()
+    ))
+    .bind(&new.id)
+    .bind(&new.task_type)
+    .bind(Status::Pending)
+    .bind(new.metadata.as_ref())
+    .bind(new.params.as_ref())
+    .bind(new.timeout.as_secs())
+    .bind(original)
+    .bind(parent.map(|parent| &parent.id))
+    .bind(retry_count)
+    .bind(now)
+    .bind(now)
+    .bind(now.plus(new.timeout))
+    .fetch_optional(on)
+    .await?;
+    row.map(Task::try_from).transpose()
 }
 
 /// Writes one change: the row, what is sealed with it, and the note that it is to be settled.

@@ -3,6 +3,8 @@
 //! | module | tests |
 //! | --- | --- |
 //! | `register` | registering a task, and reading it back |
+//! | `bulk` | registering many at once, each with its own outcome |
+//! | `idempotency` | requests that are sent again under their key |
 //! | `values` | what clients put into JSON comes out as it went in, or is refused |
 //! | `claim` | claiming: exactly one, the oldest, never twice |
 //! | `waiting` | claims that wait for a task to appear |
@@ -25,9 +27,11 @@
 //! | `operations` | health, figures, the document |
 //! | `outage` | a broker that is away |
 
+mod bulk;
 mod claim;
 mod closing;
 mod filters;
+mod idempotency;
 mod joining;
 mod lifecycle;
 mod lines;

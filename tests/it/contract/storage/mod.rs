@@ -5,11 +5,13 @@
 //! | `tasks` | registering, claiming, reading |
 //! | `change` | the one way a status changes, and what it leaves to settle |
 //! | `entries` | sealed history |
+//! | `idempotency` | answers that are remembered; batches |
 //! | `lists` | pages and counts |
 //! | `schema` | what the databases themselves refuse; migrations |
 
 mod change;
 mod entries;
+mod idempotency;
 mod lists;
 mod schema;
 mod tasks;
