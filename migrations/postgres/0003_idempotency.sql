@@ -9,7 +9,7 @@ CREATE TABLE tracker_idempotency (
     key_hash     text COLLATE "C" NOT NULL,
     -- Of the request: the same key with another request is refused.
     fingerprint  text COLLATE "C" NOT NULL,
-    -- Status, location and body as JSON. NULL while the transaction is under way, so nobody else ever sees that.
+    -- Status, location and body as JSON; of an append its receipt. NULL while the transaction is under way, so nobody else ever sees that.
     answer       text,
     expires_at   timestamptz NOT NULL,
     PRIMARY KEY (scope, key_hash)

@@ -23,7 +23,7 @@ pub mod time;
 pub use json::JsonObject;
 pub use lifecycle::{Status, Transition};
 pub use name::{TaskId, TaskType, WorkerId};
-pub use once::{Key, Keyed};
+pub use once::{Key, Keyed, Receipt};
 pub use progress::Entry;
 pub use stream::{Event, Join, StatusChange};
 pub use task::{Ending, NewTask, Task};

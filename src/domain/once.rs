@@ -12,6 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use super::time::Timestamp;
+
 /// How long an answer is remembered.
 pub const KEPT_FOR: Duration = Duration::from_hours(24);
 
@@ -43,6 +45,49 @@ fn hash(parts: &[&[u8]]) -> String {
     URL_SAFE_NO_PAD.encode(hasher.finalize())
 }
 
+/// What was acknowledged to a request with a key that appended entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// [`Key::hash`].
+    pub hash: String,
+    /// [`Key::fingerprint`].
+    pub fingerprint: String,
+    /// The number of the last of the entries.
+    pub last_seq_id: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The text of a receipt is none.
+#[derive(Debug, thiserror::Error)]
+#[error("not a receipt: {0:?}")]
+pub struct NotAReceipt(String);
+
+impl Receipt {
+    /// What is kept under the key's hash, wherever it is: `<fingerprint> <number> <microseconds>`. The Redis script
+    /// writes the same.
+    pub fn text(&self) -> String {
+        format!("{} {} {}", self.fingerprint, self.last_seq_id, self.at.as_micros())
+    }
+
+    /// Reads what was kept under `hash`.
+    pub fn parse(hash: String, text: &str) -> Result<Self, NotAReceipt> {
+        let read = || {
+            let mut words = text.split(' ');
+            let (fingerprint, last, micros) = (words.next()?, words.next()?, words.next()?);
+            let at = Timestamp::from_micros(micros.parse().ok()?)?;
+            Some((fingerprint.to_owned(), last.parse().ok()?, at))
+        };
+        let (fingerprint, last_seq_id, at) = read().ok_or_else(|| NotAReceipt(text.to_owned()))?;
+        Ok(Self { hash, fingerprint, last_seq_id, at })
+    }
+
+    /// Whether it may still be asked for.
+    pub fn is_kept(&self, now: Timestamp) -> bool {
+        now < self.at.plus(KEPT_FOR)
+    }
+}
+
 /// A request with a key, and how what came of it is put into the text that is remembered.
 pub struct Keyed<T> {
     /// The key.
@@ -60,6 +105,18 @@ impl<T> fmt::Debug for Keyed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receipt_reads_back_as_it_was_written() {
+        let at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
+        let fingerprint = Key::new("s", "k", &[b"x"]).fingerprint;
+        let receipt = Receipt { hash: "h".to_owned(), fingerprint, last_seq_id: 7, at };
+        assert_eq!(Receipt::parse("h".to_owned(), &receipt.text()).unwrap(), receipt);
+        for rubbish in ["", "a", "a 1", "a b 1", "a 1 x"] {
+            assert!(Receipt::parse("h".to_owned(), rubbish).is_err(), "{rubbish:?}");
+        }
+        assert!(receipt.is_kept(at) && !receipt.is_kept(at.plus(KEPT_FOR)));
+    }
 
     #[test]
     fn the_same_request_has_the_same_key_and_any_other_another() {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::{Id, parse};
-use super::idempotency::{Answer, KeyHeader, Sent, keyed, say};
+use super::idempotency::{Answer, KeyHeader, Sent, say};
 use super::problem::{Code, Problem, problems};
 use super::tasks::{self, RegisterRequest};
 use crate::domain::{Task, TaskId, Timestamp};
@@ -92,8 +92,10 @@ struct BulkFailed {
 /// can be registered are, all in one commit. The limit of a body's size applies to all together.
 #[utoipa::path(post, path = "/tasks/bulk", tag = "tasks", params(KeyHeader), request_body = BulkRequest,
     responses((status = 200, description = "What became of each", body = BulkResponse), BulkProblems))]
-pub(super) async fn register_bulk(State(api): State<Api>, sent: Sent) -> Result<Response, Problem> {
-    let BulkRequest { tasks } = sent.read()?;
+pub(super) async fn register_bulk(
+    State(api): State<Api>,
+    Sent { request: BulkRequest { tasks }, key }: Sent<BulkRequest>,
+) -> Result<Response, Problem> {
     if !(1..=MOST_TASKS).contains(&tasks.len()) {
         let message = format!("must hold 1 to {MOST_TASKS} tasks");
         return Err(Problem::invalid("tasks", &message));
@@ -111,10 +113,10 @@ pub(super) async fn register_bulk(State(api): State<Api>, sent: Sent) -> Result<
         });
     }
     let items = Arc::new(items);
-    let keyed = sent.key("register_bulk", None).map(|key| {
+    let keyed = {
         let items = Arc::clone(&items);
-        keyed(key, move |tasks: &Vec<_>| answer(&items, tasks))
-    });
+        key.keyed("register_bulk", None, move |tasks: &Vec<_>| answer(&items, tasks))
+    };
     let said = api.tracker.register_many(registrations, keyed).await?;
     say(said, |tasks| answer(&items, tasks))
 }

@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::{Id, Json};
+use super::idempotency::{Answer, KeyHeader, Sent, say};
 use super::problem::{Problem, problems};
 use super::wire::{
     ChangeProblems, ChangedResponse, HolderProblems, StatusSchema, TaskResponse, WorkerRequest,
 };
-use crate::domain::{Status, TaskId, TaskType, WorkerId};
+use crate::domain::{Status, Task, TaskId, TaskType, WorkerId};
 
 /// Types in one claim at most.
 const MOST_TYPES: usize = 100;
@@ -78,15 +79,16 @@ pub(super) async fn claim(
 
 /// Starts this very task.
 #[utoipa::path(post, path = "/tasks/{id}/start", tag = "workers", request_body = Option<WorkerRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Started", body = ChangedResponse), ChangeProblems))]
 pub(super) async fn start(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<WorkerRequest>,
+    Sent { request, key }: Sent<WorkerRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.start(id, request.worker_id).await?;
-    Ok(axum::Json(ChangedResponse::from(task)).into_response())
+    let keyed = key.keyed("start", Some(&id), ChangedResponse::answer);
+    let said = api.tracker.start(id, request.worker_id, keyed).await?;
+    say(said, ChangedResponse::answer)
 }
 
 /// The worker that gives a task back.
@@ -113,15 +115,18 @@ pub(super) struct ReleaseResponse {
 ///
 /// Its progress is kept, and the next worker's entries go on counting.
 #[utoipa::path(post, path = "/tasks/{id}/release", tag = "workers", request_body = ReleaseRequest,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Released", body = ReleaseResponse), HolderProblems))]
 pub(super) async fn release(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<ReleaseRequest>,
+    Sent { request, key }: Sent<ReleaseRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.release(id, request.worker_id).await?;
+    let keyed = key.keyed("release", Some(&id), released);
+    say(api.tracker.release(id, request.worker_id, keyed).await?, released)
+}
+
+fn released(task: &Task) -> Answer {
     let message = "the task waits for another worker; its progress is kept";
-    Ok(axum::Json(ReleaseResponse { task_id: task.id, status: task.status, message })
-        .into_response())
+    Answer::ok(&ReleaseResponse { task_id: task.id.clone(), status: task.status, message })
 }

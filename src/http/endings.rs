@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::extract::{Id, Json};
+use super::extract::Id;
+use super::idempotency::{KeyHeader, Sent, say};
 use super::problem::{Problem, problems};
 use super::wire::{ChangeProblems, ChangedResponse, HolderProblems, WorkerRequest};
 use crate::domain::{JsonObject, WorkerId};
@@ -28,15 +29,16 @@ pub(super) struct CompleteRequest {
 
 /// Ends a task well.
 #[utoipa::path(post, path = "/tasks/{id}/complete", tag = "workers", request_body = Option<CompleteRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Completed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn complete(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<CompleteRequest>,
+    Sent { request, key }: Sent<CompleteRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.complete(id, request.worker_id, request.result).await?;
-    Ok(axum::Json(ChangedResponse::from(task)).into_response())
+    let keyed = key.keyed("complete", Some(&id), ChangedResponse::answer);
+    let said = api.tracker.complete(id, request.worker_id, request.result, keyed).await?;
+    say(said, ChangedResponse::answer)
 }
 
 /// A worker gives up.
@@ -54,29 +56,30 @@ pub(super) struct FailRequest {
 
 /// Ends a task badly.
 #[utoipa::path(post, path = "/tasks/{id}/fail", tag = "workers", request_body = Option<FailRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Failed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn fail(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<FailRequest>,
+    Sent { request, key }: Sent<FailRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.fail(id, request.worker_id, request.error).await?;
-    Ok(axum::Json(ChangedResponse::from(task)).into_response())
+    let keyed = key.keyed("fail", Some(&id), ChangedResponse::answer);
+    let said = api.tracker.fail(id, request.worker_id, request.error, keyed).await?;
+    say(said, ChangedResponse::answer)
 }
 
 /// Ends a task because its time is over, whether or not it is.
 #[utoipa::path(post, path = "/tasks/{id}/timeout", tag = "tasks", request_body = Option<WorkerRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Timed out", body = ChangedResponse), ChangeProblems))]
 pub(super) async fn time_out(
     State(api): State<Api>,
     Id(id): Id,
     // Read so that a wrong one is refused; whoever calls may end any task.
-    Json(WorkerRequest { .. }): Json<WorkerRequest>,
+    Sent { request: WorkerRequest { .. }, key }: Sent<WorkerRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.time_out(id).await?;
-    Ok(axum::Json(ChangedResponse::from(task)).into_response())
+    let keyed = key.keyed("timeout", Some(&id), ChangedResponse::answer);
+    say(api.tracker.time_out(id, keyed).await?, ChangedResponse::answer)
 }
 
 /// What a sweep did.

@@ -6,7 +6,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -25,13 +25,15 @@ use crate::service::{Error, Said};
 pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// `true` on an answer that was given before.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// How it is called in problems.
+const NAME: &str = "Idempotency-Key";
 /// Characters of a key at most.
 const LONGEST: usize = 255;
 
 /// The header in the document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "describes a header that `Sent` reads")]
+#[expect(dead_code, reason = "describes a header that `SentKey` reads")]
 pub(super) struct KeyHeader {
     /// Makes the request safe to send again: for 24 h the same key with the same request is answered the same, with
     /// `Idempotency-Replayed: true`, and nothing is done twice; with another request it is refused. Keys of different
@@ -42,52 +44,81 @@ pub(super) struct KeyHeader {
     idempotency_key: Option<String>,
 }
 
-/// What a client sent: the bytes of a JSON body, and perhaps a key.
-pub(super) struct Sent {
-    body: Bytes,
-    query: String,
-    key: Option<String>,
+/// A JSON object in the body, as [`super::extract::Json`] reads it, and the key that came with it.
+pub(super) struct Sent<T> {
+    pub(super) request: T,
+    pub(super) key: SentKey,
 }
 
-impl FromRequest<Api> for Sent {
+impl<T: DeserializeOwned> FromRequest<Api> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let key = key(request.headers())?;
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        Ok(Self { body: json(request, api).await?, query, key })
+        let key = SentKey::of(request.headers(), request.uri())?;
+        let body = json(request, api).await?;
+        Ok(Self { request: parse(&body)?, key: key.with(body) })
     }
 }
 
-/// What a client sent to a route that reads no body.
-pub(super) struct SentBare(pub(super) Sent);
+/// The key that came with a request, if one did, and what its request is recognised by.
+pub(super) struct SentKey(Option<Chosen>);
 
-impl<S: Send + Sync> FromRequestParts<S> for SentBare {
+struct Chosen {
+    key: String,
+    query: String,
+    body: Bytes,
+}
+
+/// Of a route that reads no body.
+impl<S: Send + Sync> FromRequestParts<S> for SentKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Self(Sent { body: Bytes::new(), query, key: key(&parts.headers)? }))
+        Self::of_parts(parts)
     }
 }
 
-impl Sent {
-    /// Reads the body.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        parse(&self.body)
+impl SentKey {
+    pub(super) fn of_parts(parts: &Parts) -> Result<Self, Problem> {
+        Self::of(&parts.headers, &parts.uri)
     }
 
-    /// The key as one for the use case called `word`, of `task` where it is about one.
-    pub(super) fn key(&self, word: &str, task: Option<&TaskId>) -> Option<Key> {
-        let key = self.key.as_deref()?;
+    fn of(headers: &HeaderMap, uri: &Uri) -> Result<Self, Problem> {
+        let query = uri.query().unwrap_or_default().to_owned();
+        Ok(Self(key(headers)?.map(|key| Chosen { key, query, body: Bytes::new() })))
+    }
+
+    fn with(self, body: Bytes) -> Self {
+        Self(self.0.map(|chosen| Chosen { body, ..chosen }))
+    }
+
+    /// Refuses a key where there can be none, saying why.
+    pub(super) fn none(&self, why: &str) -> Result<(), Problem> {
+        if self.0.is_some() { Err(Problem::invalid(NAME, why)) } else { Ok(()) }
+    }
+
+    /// The key, of `scope`.
+    pub(super) fn in_scope(&self, scope: String) -> Option<Key> {
+        let Chosen { key, query, body } = self.0.as_ref()?;
+        Some(Key::new(scope, key, &[query.as_bytes(), body]))
+    }
+
+    /// The request as one of the use case called `word`, about `task` where it is about one, to be answered by `answer`.
+    pub(super) fn keyed<T>(
+        &self,
+        word: &str,
+        task: Option<&TaskId>,
+        answer: impl FnOnce(&T) -> Answer + Send + Sync + 'static,
+    ) -> Option<Keyed<T>> {
         let scope = task.map_or_else(|| word.to_owned(), |task| format!("{word} {task}"));
-        Some(Key::new(scope, key, &[self.query.as_bytes(), &self.body]))
+        let answer = Box::new(move |done: &T| answer(done).text());
+        Some(Keyed { key: self.in_scope(scope)?, answer })
     }
 }
 
 /// The key as the client chose it; quoted or bare it is the same.
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let wrong = |message: &str| Problem::invalid("Idempotency-Key", message);
+    let wrong = |message: &str| Problem::invalid(NAME, message);
     let mut values = headers.get_all(KEY).into_iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -158,14 +189,6 @@ impl IntoResponse for Answer {
     }
 }
 
-/// A request with `key`, to be answered by `answer`.
-pub(super) fn keyed<T>(
-    key: Key,
-    answer: impl FnOnce(&T) -> Answer + Send + Sync + 'static,
-) -> Keyed<T> {
-    Keyed { key, answer: Box::new(move |done| answer(done).text()) }
-}
-
 /// What is said to a request: now by `answer`, or again what was said before.
 pub(super) fn say<T>(
     said: Said<T>,
@@ -176,11 +199,16 @@ pub(super) fn say<T>(
         Said::Before(text) => {
             let answer: Answer =
                 serde_json::from_str(&text).map_err(|error| Error::Internal(error.into()))?;
-            let mut response = answer.into_response();
-            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(response)
+            Ok(repeated(answer))
         }
     }
+}
+
+/// An answer that was given before.
+pub(super) fn repeated(answer: Answer) -> Response {
+    let mut response = answer.into_response();
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use tokio_util::io::StreamReader;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Id, Json, Query, media_type, too_large};
+use super::extract::{Id, Query, media_type, too_large};
+use super::idempotency::{Answer, KeyHeader, Sent, SentKey, repeated};
 use super::problem::{Code, Problem};
 use super::wire::HolderProblems;
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
 use crate::domain::{JsonObject, TaskId, Timestamp, WorkerId};
-use crate::service::Accepted;
+use crate::service::{Accepted, progress_scope};
 
 /// Entries of one request at most.
 const MOST_ENTRIES: usize = 10_000;
@@ -68,9 +69,10 @@ pub(super) struct ProgressQuery {
 /// Appends progress to a task that is in progress.
 ///
 /// As JSON one entry or many, all or none. As `application/x-ndjson` one entry a line, each
-/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many.
+/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many. An
+/// `Idempotency-Key` is for JSON.
 #[utoipa::path(post, path = "/tasks/{id}/progress", tag = "workers",
-    params(("id" = String, Path, description = "The task's id"), ProgressQuery),
+    params(("id" = String, Path, description = "The task's id"), ProgressQuery, KeyHeader),
     request_body(content(
         (ProgressRequest = "application/json"),
         (String = "application/x-ndjson", example = "{\"percent\":1}\n{\"percent\":2}\n"))),
@@ -83,11 +85,14 @@ pub(super) async fn progress(
 ) -> Result<Response, Problem> {
     let is_lines = media_type(request.headers())
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
-    let response = if is_lines {
-        append_lines(&api, id, query.worker_id, request.into_body()).await?
-    } else {
-        append_body(&api, id, query.worker_id, request).await?
-    };
+    if !is_lines {
+        return append_body(&api, id, query.worker_id, request).await;
+    }
+    // Of a body that breaks off a part is kept: there is no one thing to do once.
+    let (parts, body) = request.into_parts();
+    SentKey::of_parts(&parts)?
+        .none("is not for lines, which are kept as they arrive: send entries")?;
+    let response = append_lines(&api, id, query.worker_id, body).await?;
     Ok(axum::Json(response).into_response())
 }
 
@@ -96,8 +101,8 @@ async fn append_body(
     id: TaskId,
     worker: Option<WorkerId>,
     request: Request,
-) -> Result<ProgressResponse, Problem> {
-    let Json(request) = Json::<ProgressRequest>::from_request(request, api).await?;
+) -> Result<Response, Problem> {
+    let Sent { request, key } = Sent::<ProgressRequest>::from_request(request, api).await?;
     let (raw, is_many) = match (request.progress, request.entries) {
         (Some(one), None) => (vec![one], false),
         (None, Some(many)) => (many, true),
@@ -119,10 +124,13 @@ async fn append_body(
         .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
         .collect::<Result<Vec<_>, _>>()?;
     let worker = request.worker_id.or(worker);
-    let Accepted { last_seq_id, timestamp } =
-        api.tracker.progress(&id, &entries, worker.as_ref()).await?;
+    let key = key.in_scope(progress_scope(&id));
+    let Accepted { last_seq_id, timestamp, is_repeated } =
+        api.tracker.progress(&id, &entries, worker.as_ref(), key.as_ref()).await?;
     let count = is_many.then_some(entries.len() as u64);
-    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp })
+    let response = ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp };
+    let answer = Answer::ok(&response);
+    Ok(if is_repeated { repeated(answer) } else { answer.into_response() })
 }
 
 /// Checks one entry and takes the `seqId` from it, which is ours to give.
@@ -153,7 +161,7 @@ async fn append_lines(
     while let Some(chunk) = lines.next().await {
         let (entries, refused) = read_lines(chunk, count, api.limits.entry_bytes);
         if !entries.is_empty() {
-            match api.tracker.progress(&id, &entries, worker.as_ref()).await {
+            match api.tracker.progress(&id, &entries, worker.as_ref(), None).await {
                 Ok(accepted) => kept = Some(accepted),
                 Err(error) => return Err(cut_off(error.into(), count, kept)),
             }
@@ -163,7 +171,7 @@ async fn append_lines(
             return Err(cut_off(problem, count, kept));
         }
     }
-    let Some(Accepted { last_seq_id, timestamp }) = kept else {
+    let Some(Accepted { last_seq_id, timestamp, .. }) = kept else {
         return Err(Problem::invalid("", "must hold at least one line"));
     };
     Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count: Some(count), timestamp })

@@ -11,11 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::{Id, Query};
-use super::idempotency::{Answer, KeyHeader, Sent, SentBare, keyed, say};
+use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
 use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse};
 use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
-use crate::service::{Cursor, Filter, Registration, Said};
+use crate::service::{Cursor, Filter, Registration};
 
 /// Seconds of the longest time a task may be given: a year.
 const LONGEST_TIMEOUT: u64 = 31_536_000;
@@ -99,13 +99,12 @@ pub(super) struct RegisterResponse {
      headers(("location" = String, description = "Where the task is"))),
     RegisterProblems,
 ))]
-pub(super) async fn register(State(api): State<Api>, sent: Sent) -> Result<Response, Problem> {
-    let registration = Registration::from(sent.read::<RegisterRequest>()?);
-    let said = match sent.key("register", None) {
-        None => Said::Now(api.tracker.register(registration).await?),
-        Some(key) => api.tracker.register_once(registration, keyed(key, registered)).await?,
-    };
-    say(said, registered)
+pub(super) async fn register(
+    State(api): State<Api>,
+    Sent { request, key }: Sent<RegisterRequest>,
+) -> Result<Response, Problem> {
+    let keyed = key.keyed("register", None, registered);
+    say(api.tracker.register(request.into(), keyed).await?, registered)
 }
 
 fn registered(task: &Task) -> Answer {
@@ -265,17 +264,11 @@ pub(super) struct RetryResponse {
 pub(super) async fn retry(
     State(api): State<Api>,
     Id(id): Id,
-    SentBare(sent): SentBare,
+    key: SentKey,
 ) -> Result<Response, Problem> {
-    let said = match sent.key("retry", Some(&id)) {
-        None => Said::Now(api.tracker.retry(id.clone()).await?),
-        Some(key) => {
-            let parent = id.clone();
-            let keyed = keyed(key, move |child: &Task| retried(&parent, child));
-            api.tracker.retry_once(id.clone(), keyed).await?
-        }
-    };
-    say(said, |child| retried(&id, child))
+    let parent = id.clone();
+    let keyed = key.keyed("retry", Some(&id), move |child| retried(&parent, child));
+    say(api.tracker.retry(id.clone(), keyed).await?, |child| retried(&id, child))
 }
 
 fn retried(parent: &TaskId, child: &Task) -> Answer {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::idempotency::Answer;
 use super::problem::problems;
 use crate::domain::{Entry, JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
 use crate::service::Tracked;
@@ -11,11 +12,11 @@ use crate::service::Tracked;
 problems!(
     /// Of a call that anybody may make to change a task.
     ChangeProblems: MalformedBody, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
+    UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 problems!(
     /// Of a call that must come from the worker that holds the task.
     HolderProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
+    UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 
 /// Where a task stands. `completed`, `failed` and `timeout` are terminal: nothing leaves them.
 #[derive(ToSchema)]
@@ -164,9 +165,11 @@ pub(super) struct ChangedResponse {
     updated_at: Timestamp,
 }
 
-impl From<Task> for ChangedResponse {
-    fn from(task: Task) -> Self {
-        Self { task_id: task.id, status: task.status, updated_at: task.updated_at }
+impl ChangedResponse {
+    /// The answer to a change of `task`.
+    pub(super) fn answer(task: &Task) -> Answer {
+        let task_id = task.id.clone();
+        Answer::ok(&Self { task_id, status: task.status, updated_at: task.updated_at })
     }
 }
 

@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use super::{Error, Result, Tracked, Tracker, count};
-use crate::domain::{Status, StatusChange, Task, TaskId, TaskType, Transition, WorkerId};
-use crate::storage::{Change, Selection};
+use super::{Error, Result, Said, Tracked, Tracker, count};
+use crate::domain::{Keyed, Status, StatusChange, Task, TaskId, TaskType, Transition, WorkerId};
+use crate::storage::{Change, Outcome, Selection};
 
 impl Tracker {
     /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
@@ -46,7 +46,7 @@ impl Tracker {
         let claim = async move {
             let claimed = tracker.take_oldest(&types, &worker).await;
             if let Err(Ok(Some(unheard))) = answer.send(claimed) {
-                let given_back = tracker.release(unheard.task.id.clone(), worker).await;
+                let given_back = tracker.release(unheard.task.id.clone(), worker, None).await;
                 tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
                     "the worker hung up before it heard of its task, which is given back");
             }
@@ -70,76 +70,101 @@ impl Tracker {
 
     /// Begins this very task.
     #[tracing::instrument(name = "task.start", skip_all, fields(task.id = %id))]
-    pub async fn start(&self, id: TaskId, worker: Option<WorkerId>) -> Result<Task> {
+    pub async fn start(
+        &self,
+        id: TaskId,
+        worker: Option<WorkerId>,
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
-            let task = tracker
-                .change_one(&id, Transition::Start, None, async |mut task: Task| {
+            let said = tracker
+                .change_one(&id, Transition::Start, None, keyed, async |mut task: Task| {
                     task.status = Status::InProgress;
                     task.worker_id = worker;
                     task.attempt += 1;
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change { task, entries: Vec::new(), receipts: Vec::new() })
                 })
                 .await?;
-            tracker.announce(&task).await;
-            Ok(task)
+            if let Said::Now(task) = &said {
+                tracker.announce(task).await;
+            }
+            Ok(said)
         })
         .await
     }
 
     /// Gives a task back for another worker. Its progress stays where it is.
     #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
-    pub async fn release(&self, id: TaskId, worker: WorkerId) -> Result<Task> {
+    pub async fn release(
+        &self,
+        id: TaskId,
+        worker: WorkerId,
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
-            let task = tracker
-                .change_one(&id, Transition::Release, Some(&worker), async |mut task: Task| {
-                    // No entry of the attempt that is given back comes after the next has begun.
-                    tracker.live.close(&task.id, task.attempt, now).await?;
-                    task.status = Status::Pending;
-                    task.worker_id = None;
-                    task.started_at = None;
-                    task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
-                })
+            let said = tracker
+                .change_one(
+                    &id,
+                    Transition::Release,
+                    Some(&worker),
+                    keyed,
+                    async |mut task: Task| {
+                        // No entry of the attempt that is given back comes after the next has begun.
+                        tracker.live.close(&task.id, task.attempt, now).await?;
+                        task.status = Status::Pending;
+                        task.worker_id = None;
+                        task.started_at = None;
+                        task.updated_at = now;
+                        Ok(Change { task, entries: Vec::new(), receipts: Vec::new() })
+                    },
+                )
                 .await?;
-            tracker.announce(&task).await;
-            tracker.wake(&task);
-            Ok(task)
+            if let Said::Now(task) = &said {
+                tracker.announce(task).await;
+                tracker.wake(task);
+            }
+            Ok(said)
         })
         .await
     }
 
-    /// Locks one task, asks the lifecycle, and commits what `shape` makes of it.
+    /// Locks one task, asks the lifecycle, and commits what `shape` makes of it. With a key it is done once for all
+    /// requests of it: the key is looked up first, so what the task has become since plays no part.
     pub(super) async fn change_one<S, F>(
         &self,
         id: &TaskId,
         transition: Transition,
         worker: Option<&WorkerId>,
+        keyed: Option<Keyed<Task>>,
         shape: S,
-    ) -> Result<Task>
+    ) -> Result<Said<Task>>
     where
         S: FnOnce(Task) -> F,
         F: Future<Output = Result<Change>>,
     {
-        let changed = self
-            .storage
-            .change(Selection::One(id), async |tasks: Vec<Task>| {
-                let Some(task) = tasks.into_iter().next() else {
-                    return Err(Error::TaskNotFound(id.clone()));
-                };
-                transition
-                    .check(task.status, task.worker_id.as_ref(), worker)
-                    .map_err(|refused| Error::refused(id, refused))?;
-                Ok(vec![shape(task).await?])
-            })
-            .await?;
-        count(transition.rule().event);
-        changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
+        let decide = async |tasks: Vec<Task>| {
+            let Some(task) = tasks.into_iter().next() else {
+                return Err(Error::TaskNotFound(id.clone()));
+            };
+            transition
+                .check(task.status, task.worker_id.as_ref(), worker)
+                .map_err(|refused| Error::refused(id, refused))?;
+            Ok(vec![shape(task).await?])
+        };
+        let outcome = match keyed {
+            Some(keyed) => self.storage.change_once(id, keyed, self.clock.now(), decide).await?,
+            None => Outcome::Now(self.storage.change(Selection::One(id), decide).await?),
+        };
+        Said::of(outcome)?.try_map(|changed| {
+            count(transition.rule().event);
+            changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
+        })
     }
 
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it.

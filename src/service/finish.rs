@@ -14,9 +14,9 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::query::PAGE;
-use super::{Error, Result, Tracker, count};
+use super::{Error, Result, Said, Tracker, count};
 use crate::domain::{
-    Ending, JsonObject, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
+    Ending, JsonObject, Keyed, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
 };
 use crate::live::Ended;
 use crate::storage::{Change, Selection};
@@ -38,8 +38,9 @@ impl Tracker {
         id: TaskId,
         worker: Option<WorkerId>,
         result: Option<JsonObject>,
-    ) -> Result<Task> {
-        self.finish(id, Transition::Complete, worker, result, None).await
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
+        self.finish(id, Transition::Complete, worker, result, None, keyed).await
     }
 
     /// Ends a task badly.
@@ -49,14 +50,15 @@ impl Tracker {
         id: TaskId,
         worker: Option<WorkerId>,
         error: Option<JsonObject>,
-    ) -> Result<Task> {
-        self.finish(id, Transition::Fail, worker, None, error).await
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
+        self.finish(id, Transition::Fail, worker, None, error, keyed).await
     }
 
     /// Ends a task because its time is over, whether or not it is.
     #[tracing::instrument(name = "task.timeout", skip_all, fields(task.id = %id))]
-    pub async fn time_out(&self, id: TaskId) -> Result<Task> {
-        self.finish(id, Transition::Timeout, None, None, None).await
+    pub async fn time_out(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
+        self.finish(id, Transition::Timeout, None, None, None, keyed).await
     }
 
     async fn finish(
@@ -66,12 +68,13 @@ impl Tracker {
         worker: Option<WorkerId>,
         result: Option<JsonObject>,
         error: Option<JsonObject>,
-    ) -> Result<Task> {
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let mut last_seq_id = 0;
-            let ended = tracker
-                .change_one(&id, transition, worker.as_ref(), async |task: Task| {
+            let said = tracker
+                .change_one(&id, transition, worker.as_ref(), keyed, async |task: Task| {
                     let status = transition.rule().to.unwrap_or(task.status);
                     let ending = Ending { status, result, error, at: tracker.clock.now() };
                     let change = tracker.close(task, ending).await?;
@@ -79,8 +82,10 @@ impl Tracker {
                     Ok(change)
                 })
                 .await?;
-            tracker.settle_or_leave(&ended, last_seq_id).await;
-            Ok(ended)
+            if let Said::Now(ended) = &said {
+                tracker.settle_or_leave(ended, last_seq_id).await;
+            }
+            Ok(said)
         })
         .await
     }
@@ -130,7 +135,7 @@ impl Tracker {
         Ok(ended.len() as u64)
     }
 
-    /// Closes the log of a task that is about to end and takes its entries.
+    /// Closes the log of a task that is about to end and takes its entries and receipts.
     async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
         let newest = self.live.close(&task.id, task.attempt, ending.at).await?;
         let mut entries = Vec::new();
@@ -144,12 +149,14 @@ impl Tracker {
             after = last.seq_id;
             entries.extend(page.entries);
         }
+        // After the entries, so that none is taken without its receipt.
+        let receipts = self.receipts(&task.id, newest, ending.at).await?;
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
-        Ok(Change { task, entries })
+        Ok(Change { task, entries, receipts })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
@@ -170,6 +177,9 @@ impl Tracker {
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
                     self.storage.seal(&task.id, &page.entries).await?;
+                    let (newest, now) = (page.last_seq_id, self.clock.now());
+                    let receipts = self.receipts(&task.id, newest, now).await?;
+                    self.storage.keep_receipts(&task.id, &receipts).await?;
                     last_seq_id =
                         page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
                 }

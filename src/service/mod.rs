@@ -40,7 +40,7 @@ pub use track::{StartAt, Track};
 pub use watch::Health;
 
 pub use crate::live::Delivery;
-pub use crate::storage::{Cursor, Filter};
+pub use crate::storage::{Cursor, Filter, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]

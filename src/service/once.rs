@@ -1,6 +1,7 @@
 //! What is said to a request that may come twice, and how long it is remembered.
 
 use super::{Error, Result, Tracker};
+use crate::domain::{Key, Receipt, TaskId, Timestamp};
 use crate::storage::Outcome;
 
 /// Batches of one round at most; the next round goes on.
@@ -16,6 +17,14 @@ pub enum Said<T> {
 }
 
 impl<T> Said<T> {
+    /// What was done now.
+    pub fn now(self) -> Option<T> {
+        match self {
+            Self::Now(done) => Some(done),
+            Self::Before(_) => None,
+        }
+    }
+
     /// What was stored, or that the key stands for another request.
     pub(super) fn of(outcome: Outcome<T>) -> Result<Self> {
         match outcome {
@@ -38,6 +47,32 @@ impl<T> Said<T> {
 }
 
 impl Tracker {
+    /// The receipts of the appends to a task whose log is closed and has entries up to `newest`.
+    pub(super) async fn receipts(
+        &self,
+        id: &TaskId,
+        newest: u64,
+        now: Timestamp,
+    ) -> Result<Vec<Receipt>> {
+        if newest == 0 {
+            return Ok(Vec::new());
+        }
+        let mut receipts = self.live.receipts(id, now).await?;
+        receipts.retain(|receipt| receipt.is_kept(now));
+        Ok(receipts)
+    }
+
+    /// The receipt of an append to a task that has ended since, if it was acknowledged.
+    pub(super) async fn receipt(&self, key: &Key, now: Timestamp) -> Result<Option<Receipt>> {
+        match Said::of(self.storage.answer(key, now).await?)? {
+            Said::Now(()) => Ok(None),
+            Said::Before(text) => {
+                let receipt = Receipt::parse(key.hash.clone(), &text);
+                receipt.map(Some).map_err(|error| Error::Internal(error.into()))
+            }
+        }
+    }
+
     /// Forgets answers whose time is over; says how many.
     pub async fn forget_answers(&self) -> Result<u64> {
         let mut forgotten = 0;

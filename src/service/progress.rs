@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tracker};
-use crate::domain::{JsonObject, TaskId, Timestamp, Transition, WorkerId};
+use crate::domain::{JsonObject, Key, Receipt, TaskId, Timestamp, Transition, WorkerId};
 use crate::live::{Append, Appended, Fence, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
 
 /// How long an append waits for an end in flight to become visible.
@@ -18,6 +18,14 @@ pub struct Accepted {
     pub last_seq_id: u64,
     /// When.
     pub timestamp: Timestamp,
+    /// Whether that was at an earlier request of the same key.
+    pub is_repeated: bool,
+}
+
+impl From<Receipt> for Accepted {
+    fn from(Receipt { last_seq_id, at, .. }: Receipt) -> Self {
+        Self { last_seq_id, timestamp: at, is_repeated: true }
+    }
 }
 
 impl Tracker {
@@ -25,28 +33,39 @@ impl Tracker {
     /// close an end came.
     ///
     /// The hot path is one call to the live log. Only where its fence does not let the caller in is the durable
-    /// truth asked: at the first append of an attempt, after an end, and for a wrong worker.
+    /// truth asked: at the first append of an attempt, after an end, and for a wrong worker. With a key
+    /// the entries are appended once for all requests of it, whatever becomes of the task in between.
     #[tracing::instrument(name = "task.progress", skip_all, fields(task.id = %id))]
     pub async fn progress(
         &self,
         id: &TaskId,
         entries: &[JsonObject],
         worker: Option<&WorkerId>,
+        key: Option<&Key>,
     ) -> Result<Accepted> {
         let now = self.clock.now();
         let asked = Instant::now();
         let mut pause = Duration::from_millis(5);
         let mut verified = None;
         loop {
-            let append = Append { entries, worker, now, verified: verified.as_ref() };
+            let append = Append { entries, worker, now, verified: verified.as_ref(), key };
             let fence = match self.live.append(id, append).await? {
                 Appended::Kept { last_seq_id } => {
                     metrics::counter!("entries_appended_total").increment(entries.len() as u64);
-                    return Ok(Accepted { last_seq_id, timestamp: now });
+                    return Ok(Accepted { last_seq_id, timestamp: now, is_repeated: false });
                 }
+                Appended::Before(receipt) => return Ok(receipt.into()),
+                Appended::Reused => return Err(Error::KeyReused),
                 Appended::Unverified(fence) => fence,
             };
-            verified = self.verify(id, worker, fence, now).await?;
+            verified = match (self.verify(id, worker, fence, now).await, key) {
+                // Nothing is taken now, but it may have been before: an end took the receipts with it.
+                (Err(refused @ Error::Refused { .. }), Some(key)) => {
+                    let receipt = self.receipt(key, now).await?;
+                    return receipt.map(Accepted::from).ok_or(refused);
+                }
+                (verified, _) => verified?,
+            };
             if verified.is_none() {
                 // An end closed the fence and is not committed yet, or died on the way.
                 if asked.elapsed() >= PATIENCE {

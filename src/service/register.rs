@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Error, Result, Said, Tracker, count};
 use crate::domain::lifecycle::Refused;
 use crate::domain::{JsonObject, Keyed, NewTask, Task, TaskId, TaskType, Transition};
+use crate::storage::Outcome;
 
 /// What a client says of a task it registers.
 #[derive(Debug, Clone)]
@@ -32,27 +33,18 @@ impl From<Registration> for NewTask {
 impl Tracker {
     /// Registers a task and wakes a worker that waits for one of its type.
     #[tracing::instrument(name = "task.register", skip_all)]
-    pub async fn register(&self, registration: Registration) -> Result<Task> {
-        let tracker = self.clone();
-        self.to_the_end(async move {
-            let new = NewTask::from(registration);
-            let task = tracker.storage.insert(&new, tracker.clock.now()).await?;
-            tracker.registered(task, new.id)
-        })
-        .await
-    }
-
-    /// The same, once for all requests of one key.
-    #[tracing::instrument(name = "task.register", skip_all)]
-    pub async fn register_once(
+    pub async fn register(
         &self,
         registration: Registration,
-        keyed: Keyed<Task>,
+        keyed: Option<Keyed<Task>>,
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let new = NewTask::from(registration);
-            let outcome = tracker.storage.insert_once(&new, keyed, tracker.clock.now()).await?;
+            let (new, now) = (NewTask::from(registration), tracker.clock.now());
+            let outcome = match keyed {
+                Some(keyed) => tracker.storage.insert_once(&new, keyed, now).await?,
+                None => Outcome::Now(tracker.storage.insert(&new, now).await?),
+            };
             Said::of(outcome)?.try_map(|task| tracker.registered(task, new.id))
         })
         .await
@@ -95,25 +87,15 @@ impl Tracker {
 
     /// Makes a new pending task of one that failed or timed out. Of several callers one makes the child.
     #[tracing::instrument(name = "task.retry", skip_all, fields(task.id = %id))]
-    pub async fn retry(&self, id: TaskId) -> Result<Task> {
+    pub async fn retry(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let parent = tracker.retriable(&id).await?;
-            let (child, now) = (TaskId::new(), tracker.clock.now());
-            let child = tracker.storage.insert_retry(&parent, child, now).await?;
-            tracker.retried(child, &parent)
-        })
-        .await
-    }
-
-    /// The same, once for all requests of one key.
-    #[tracing::instrument(name = "task.retry", skip_all, fields(task.id = %id))]
-    pub async fn retry_once(&self, id: TaskId, keyed: Keyed<Task>) -> Result<Said<Task>> {
-        let tracker = self.clone();
-        self.to_the_end(async move {
-            let parent = tracker.retriable(&id).await?;
-            let (child, now) = (TaskId::new(), tracker.clock.now());
-            let outcome = tracker.storage.insert_retry_once(&parent, child, keyed, now).await?;
+            let (storage, child, now) = (&tracker.storage, TaskId::new(), tracker.clock.now());
+            let outcome = match keyed {
+                Some(keyed) => storage.insert_retry_once(&parent, child, keyed, now).await?,
+                None => Outcome::Now(storage.insert_retry(&parent, child, now).await?),
+            };
             Said::of(outcome)?.try_map(|child| tracker.retried(child, &parent))
         })
         .await

@@ -144,3 +144,20 @@ pub(super) fn forget_answers(kind: Kind) -> &'static str {
         }
     }
 }
+
+/// Receipts as rows. `$1` is a JSON array of `[hash, fingerprint, answer, microseconds before $2]`, `$2` the instant when the
+/// last of them is over.
+pub(super) fn receipts(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
+                 $2 - (value ->> 3)::bigint * interval '1 microsecond' AS expires_at
+             FROM json_array_elements($1::json)"
+        }
+        Kind::Sqlite => {
+            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
+                 $2 - (value ->> 3) AS expires_at
+             FROM json_each($1)"
+        }
+    }
+}

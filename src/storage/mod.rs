@@ -25,7 +25,7 @@ mod tasks;
 
 use crate::database::Database;
 pub use crate::database::Error;
-pub use idempotency::Outcome;
+pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
 pub use tasks::{Change, Selection};
 

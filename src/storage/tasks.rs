@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::idempotency::{receipt_statements, remember};
 use super::{Error, Storage, dialect, entries, unreadable};
 use crate::database::{Executor, Kind, Statement, Transaction};
 use crate::domain::{
-    Entry, JsonObject, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
+    Entry, JsonObject, Keyed, NewTask, Receipt, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
 };
 
 /// Every column of a task, by name: `*` would break statements prepared before a migration.
@@ -97,6 +98,8 @@ pub struct Change {
     pub task: Task,
     /// Entries of its live log that are not sealed yet, in order; only of a task that ends.
     pub entries: Vec<Entry>,
+    /// What was acknowledged to appends with a key and is not written yet; only of a task that ends.
+    pub receipts: Vec<Receipt>,
 }
 
 impl Storage {
@@ -206,7 +209,23 @@ impl Storage {
         F: Future<Output = Result<Vec<Change>, E>>,
         E: From<Error>,
     {
-        let mut transaction = self.database.begin().await.map_err(E::from)?;
+        let transaction = self.database.begin().await.map_err(E::from)?;
+        self.change_in(transaction, selection, None, decide).await
+    }
+
+    /// The same in a transaction that has begun, perhaps with a key to be answered for the one task.
+    pub(super) async fn change_in<D, F, E>(
+        &self,
+        mut transaction: Transaction,
+        selection: Selection<'_>,
+        keyed: Option<Keyed<Task>>,
+        decide: D,
+    ) -> Result<Vec<Task>, E>
+    where
+        D: FnOnce(Vec<Task>) -> F,
+        F: Future<Output = Result<Vec<Change>, E>>,
+        E: From<Error>,
+    {
         let rows: Vec<TaskRow> = selection
             .statement(self.database.kind())
             .fetch_all(transaction.executor())
@@ -223,6 +242,9 @@ impl Storage {
         };
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;
+        }
+        if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
+            remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
         }
         transaction.commit().await.map_err(E::from)?;
         Ok(changes.into_iter().map(|change| change.task).collect())
@@ -355,6 +377,9 @@ async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Err
     .execute(transaction.executor())
     .await?;
     for statement in entries::seal_statements(&task.id, &change.entries) {
+        statement.execute(transaction.executor()).await?;
+    }
+    for statement in receipt_statements(transaction.kind(), &task.id, &change.receipts) {
         statement.execute(transaction.executor()).await?;
     }
     if let Some(ended) = task.completed_at {

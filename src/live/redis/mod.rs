@@ -6,6 +6,7 @@
 //! with `maxmemory-policy noeviction`: an evicted log is a lost log.
 
 pub mod keys;
+mod once;
 mod subscriber;
 
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
 };
-use crate::domain::{Entry, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{Entry, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
 
 /// A command that takes longer has failed: nothing hangs on a broker that is silent.
@@ -45,6 +46,7 @@ pub struct RedisLive {
 
 struct Scripts {
     append: Script,
+    append_once: Script,
     read: Script,
     close: Script,
     end: Script,
@@ -93,6 +95,7 @@ impl RedisLive {
         tokio::spawn(stop.clone().run_until_cancelled_owned(run));
         let scripts = Scripts {
             append: Script::new(include_str!("append.lua")),
+            append_once: Script::new(once::SCRIPT),
             read: Script::new(include_str!("read.lua")),
             close: Script::new(include_str!("close.lua")),
             end: Script::new(include_str!("end.lua")),
@@ -104,7 +107,9 @@ impl RedisLive {
 #[async_trait]
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        let mut call = self.scripts.append.prepare_invoke();
+        let script =
+            if append.key.is_some() { &self.scripts.append_once } else { &self.scripts.append };
+        let mut call = script.prepare_invoke();
         call.key(self.keys.fence(task)).key(self.keys.seq(task)).key(self.keys.progress(task));
         call.arg(self.keys.live(task))
             .arg(append.now.to_string())
@@ -123,7 +128,10 @@ impl Live for RedisLive {
         for entry in append.entries {
             call.arg(entry.as_str());
         }
-        let reply: (u64, Option<String>) = {
+        if let Some(key) = append.key {
+            once::say(&mut call, &self.keys, task, key, append.now);
+        }
+        let reply: (i64, Option<String>) = {
             let reply: Vec<Value> = call.invoke_async(&mut self.commands.clone()).await?;
             let mut reply = reply.into_iter();
             let last = reply.next().ok_or_else(|| unexpected("an empty reply to an append"))?;
@@ -137,7 +145,12 @@ impl Live for RedisLive {
             )
         };
         match reply {
-            (last_seq_id, None) => Ok(Appended::Kept { last_seq_id }),
+            (last, None) => {
+                let last_seq_id =
+                    u64::try_from(last).map_err(|_| unexpected("a number below 0"))?;
+                Ok(Appended::Kept { last_seq_id })
+            }
+            (once::SAID, Some(receipt)) => once::before(append.key, &receipt),
             (_, Some(fence)) => Ok(Appended::Unverified(
                 fence.parse().map_err(|error| Error::Failed(Box::new(error)))?,
             )),
@@ -205,19 +218,27 @@ impl Live for RedisLive {
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
     }
 
+    async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
+        let mut connection = self.pages.get().await?;
+        once::read(&mut connection, &self.keys, task, now).await
+    }
+
     async fn end(
         &self,
         task: &TaskId,
         attempt: u32,
         end: &StatusChange,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Ended, Error> {
+        let [today, yesterday] = once::days(&self.keys, task, now);
         let gone: bool = self
             .scripts
             .end
             .key(self.keys.fence(task))
             .key(self.keys.seq(task))
             .key(self.keys.progress(task))
+            .key(today)
+            .key(yesterday)
             .arg(self.keys.live(task))
             .arg(message(end)?)
             .arg(end.last_seq_id)

@@ -5,6 +5,7 @@
 //! | `register` | registering a task, and reading it back |
 //! | `bulk` | registering many at once, each with its own outcome |
 //! | `idempotency` | requests that are sent again under their key |
+//! | `repeats` | workers that ask again under the same key |
 //! | `values` | what clients put into JSON comes out as it went in, or is refused |
 //! | `claim` | claiming: exactly one, the oldest, never twice |
 //! | `waiting` | claims that wait for a task to appear |
@@ -44,6 +45,7 @@ mod problems;
 mod progress;
 mod races;
 mod register;
+mod repeats;
 mod retry;
 mod sealing;
 mod timeouts;

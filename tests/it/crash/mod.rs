@@ -87,7 +87,8 @@ impl Scene {
     async fn live_traces(&self) -> usize {
         if self.is_embedded() {
             let database = self.database("live.db").await;
-            let count = "SELECT count(*) FROM live_entries";
+            let count =
+                "SELECT (SELECT count(*) FROM live_entries) + (SELECT count(*) FROM live_receipts)";
             let rows = counted(&database, count).await;
             database.close().await;
             return rows;
@@ -141,7 +142,7 @@ fn worker() -> WorkerId {
 /// Registers a task and begins it for [`worker`].
 async fn started(tracker: &Tracker) -> TaskId {
     let task = registered(tracker, "work").await;
-    tracker.start(task.id.clone(), Some(worker())).await.expect("a start");
+    tracker.start(task.id.clone(), Some(worker()), None).await.expect("a start");
     task.id
 }
 
@@ -149,7 +150,7 @@ async fn registered(tracker: &Tracker, task_type: &str) -> Task {
     let (metadata, params, timeout) = (None, None, Duration::from_hours(24));
     let task_type: TaskType = task_type.parse().expect("a name");
     let registration = Registration { id: None, task_type, metadata, params, timeout };
-    tracker.register(registration).await.expect("a task")
+    tracker.register(registration, None).await.expect("an answer").now().expect("a task")
 }
 
 /// Appends entries, one by one; the number of the last.
@@ -157,14 +158,15 @@ async fn progressed(tracker: &Tracker, task: &TaskId, count: usize) -> u64 {
     let mut last = 0;
     for _ in 0..count {
         let entries = [JsonObject::from_stored(json!({ "percent": 40 }).to_string())];
-        let accepted = tracker.progress(task, &entries, Some(&worker())).await;
+        let accepted = tracker.progress(task, &entries, Some(&worker()), None).await;
         last = accepted.expect("an acknowledgement").last_seq_id;
     }
     last
 }
 
 async fn complete(tracker: &Tracker, task: &TaskId) -> task_tracker::service::Result<Task> {
-    tracker.complete(task.clone(), Some(worker()), None).await
+    let said = tracker.complete(task.clone(), Some(worker()), None, None).await?;
+    Ok(said.now().expect("an end without a key"))
 }
 
 /// The numbers of a task's history.

@@ -6,6 +6,7 @@
 //! | `entries` | numbers, batches, pages |
 //! | `end` | what is left of a log after its task's end |
 //! | `delivery` | what subscribers and waiting workers hear |
+//! | `receipts` | appends with a key, which may come twice |
 //! | `outage` | what they hear after the broker was away |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
@@ -15,6 +16,7 @@ mod entries;
 mod fence;
 mod keys;
 mod outage;
+mod receipts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +97,7 @@ impl Log {
         worker: Option<&WorkerId>,
         verified: Option<&Verified>,
     ) -> Appended {
-        let append = Append { entries, worker, now: self.clock.now(), verified };
+        let append = Append { entries, worker, now: self.clock.now(), verified, key: None };
         self.live.append(task, append).await.expect("an answer")
     }
 
@@ -214,7 +216,7 @@ fn worker(name: &str) -> WorkerId {
 fn kept(appended: Appended) -> u64 {
     match appended {
         Appended::Kept { last_seq_id } => last_seq_id,
-        Appended::Unverified(fence) => panic!("refused by {fence}"),
+        other => panic!("not kept: {other:?}"),
     }
 }
 
@@ -222,7 +224,7 @@ fn kept(appended: Appended) -> u64 {
 fn refused(appended: Appended) -> Fence {
     match appended {
         Appended::Unverified(fence) => fence,
-        Appended::Kept { last_seq_id } => panic!("kept as {last_seq_id}"),
+        other => panic!("not refused: {other:?}"),
     }
 }
 
