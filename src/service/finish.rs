@@ -176,15 +176,20 @@ impl Tracker {
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
+                    // Receipts first: once the entries are sealed, nothing says any more that there were some.
+                    self.keep_receipts(&task.id).await?;
                     self.storage.seal(&task.id, &page.entries).await?;
-                    let (newest, now) = (page.last_seq_id, self.clock.now());
-                    let receipts = self.receipts(&task.id, newest, now).await?;
-                    self.storage.keep_receipts(&task.id, &receipts).await?;
                     last_seq_id =
                         page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
                 }
             }
         }
+    }
+
+    /// Settles an end that another began to settle, perhaps.
+    async fn settle_left(&self, task: &Task) -> Result<()> {
+        self.keep_receipts(&task.id).await?;
+        self.settle(task, self.storage.last_sealed(&task.id).await?).await
     }
 
     /// Publishes ends that are committed and were left before they were settled: their node died, or
@@ -193,8 +198,7 @@ impl Tracker {
         let before = self.clock.now().minus(SETTLE_AFTER);
         let (mut settled, mut failed) = (0, None);
         for task in self.storage.unsettled(before, SWEEP_BATCH).await? {
-            let last_sealed = self.storage.last_sealed(&task.id).await?;
-            match self.settle(&task, last_sealed).await {
+            match self.settle_left(&task).await {
                 Ok(()) => settled += 1,
                 Err(error) => {
                     self.storage.settle_later(&task.id, self.clock.now()).await?;

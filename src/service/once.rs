@@ -62,6 +62,12 @@ impl Tracker {
         Ok(receipts)
     }
 
+    /// Keeps the receipts that the log of a task has which has ended.
+    pub(super) async fn keep_receipts(&self, id: &TaskId) -> Result<()> {
+        let receipts = self.receipts(id, u64::MAX, self.clock.now()).await?;
+        Ok(self.storage.keep_receipts(id, &receipts).await?)
+    }
+
     /// The receipt of an append to a task that has ended since, if it was acknowledged.
     pub(super) async fn receipt(&self, key: &Key, now: Timestamp) -> Result<Option<Receipt>> {
         match Said::of(self.storage.answer(key, now).await?)? {

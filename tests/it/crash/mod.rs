@@ -7,6 +7,7 @@
 //! | `closing` | a node that is told to stop while it has work in flight |
 //! | `lost` | publications and wakes that never arrive |
 //! | `kill` | real processes, killed for real |
+//! | `repeats` | clients that ask again under the same key while processes are killed |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
@@ -19,6 +20,7 @@ mod kill;
 mod late;
 mod lost;
 mod process;
+mod repeats;
 
 use std::sync::Arc;
 use std::time::Duration;
