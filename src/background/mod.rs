@@ -27,7 +27,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 6] {
+fn duties(sweep_every: Duration) -> [Duty; 9] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -35,6 +35,24 @@ fn duties(sweep_every: Duration) -> [Duty; 6] {
             name: "sweep",
             every: sweep_every,
             round: |tracker| async move { tracker.sweep().await }.boxed(),
+        },
+        // Takes tasks from workers that have fallen silent.
+        Duty {
+            name: "expire_leases",
+            every: sweep_every,
+            round: |tracker| async move { tracker.expire_leases().await }.boxed(),
+        },
+        // Ends cancelled tasks whose workers do not.
+        Duty {
+            name: "cut_off",
+            every: sweep_every,
+            round: |tracker| async move { tracker.cut_off().await }.boxed(),
+        },
+        // Flags tasks that run without progress.
+        Duty {
+            name: "find_stalls",
+            every: sweep_every,
+            round: |tracker| async move { tracker.find_stalls().await }.boxed(),
         },
         // Publishes ends that a crash left committed and unpublished.
         Duty {

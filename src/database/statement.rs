@@ -7,7 +7,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, FromRow, SqlSafeStr, SqlStr};
 
 use super::Error;
-use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
+use crate::domain::{
+    JsonObject, LeaseToken, Reason, Status, TaskId, TaskType, Timestamp, WorkerId,
+};
 
 /// Where a statement is run.
 #[derive(Debug)]
@@ -166,7 +168,7 @@ macro_rules! text_values {
     )+};
 }
 
-text_values!(TaskId, TaskType, WorkerId, JsonObject);
+text_values!(TaskId, TaskType, WorkerId, LeaseToken, Reason, JsonObject);
 
 impl From<String> for Value {
     fn from(value: String) -> Self {
@@ -196,6 +198,12 @@ impl From<u32> for Value {
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
         Self::Integer(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<Option<u64>> for Value {
+    fn from(value: Option<u64>) -> Self {
+        value.map_or(Self::Integer(None), Self::from)
     }
 }
 

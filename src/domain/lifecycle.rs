@@ -1,12 +1,12 @@
 //! The lifecycle of a task: one table, as data.
 //!
 //! ```text
-//!             start, claim                complete ┌──────────┐
-//!  register ┌─────────┐ ───────► ┌─────────────┐ ─────────► │ completed │
-//!  ───────► │ pending │          │ in_progress │ ─ fail ──► │ failed    │ ─┐ retry makes
-//!           └─────────┘ ◄─────── └─────────────┘ ─ timeout ►│ timeout   │ ─┘ a new task
-//!                │      release                             └──────────┘
-//!                └───────────────── timeout ────────────────────▲
+//!            start, claim             ┌─ complete ──────────► completed
+//!  register ┌─────────┐ ──► ┌─────────────┐ ─ fail, exhaust ──► failed    ─┐
+//!  ───────► │ pending │     │ in_progress │ ─ timeout ────────► timeout    ├─ retry makes a new task
+//!           └─────────┘ ◄── └─────────────┘ ─ cancel ─────────► cancelled ─┘
+//!                │  release, expire                                ▲
+//!                └─ timeout, cancel ───────────────────────────────┘
 //! ```
 //!
 //! Stores do a generic compare-and-set with what stands here and never know what a status means.
@@ -15,29 +15,39 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::WorkerId;
+use super::lease::Caller;
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits for a worker. Registering and releasing bring a task here; a start, a claim or its
-    /// deadline take it out.
+    /// Waits for a worker. Registering, releasing and a lease that ran out bring a task here; a start, a
+    /// claim, a cancellation or its deadline take it out.
     Pending,
-    /// A worker is on it. A start or a claim brings a task here; its worker, or its deadline, takes it out.
+    /// A worker is on it. A start or a claim brings a task here; its worker, the worker's silence, a
+    /// cancellation or its deadline takes it out.
     InProgress,
     /// The worker said it is done. Nothing takes a task out.
     Completed,
-    /// The worker said it went wrong. Nothing takes a task out; a retry makes a new one.
+    /// The worker said it went wrong, or too many workers fell silent over it. Nothing takes a task out; a
+    /// retry makes a new one.
     Failed,
     /// Its deadline passed, or somebody said so. Nothing takes a task out; a retry makes a new one.
     Timeout,
+    /// Somebody wanted it to end. Nothing takes a task out; a retry makes a new one.
+    Cancelled,
 }
 
 impl Status {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::InProgress, Self::Completed, Self::Failed, Self::Timeout];
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::InProgress,
+        Self::Completed,
+        Self::Failed,
+        Self::Timeout,
+        Self::Cancelled,
+    ];
 
     /// The word on the wire and in the database.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +57,7 @@ impl Status {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -57,7 +68,7 @@ impl Status {
 
     /// Whether nothing leaves this status.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Timeout)
+        matches!(self, Self::Completed | Self::Failed | Self::Timeout | Self::Cancelled)
     }
 }
 
@@ -76,6 +87,8 @@ pub enum Transition {
     Claim,
     /// Append to its history.
     Progress,
+    /// Say that its worker is alive.
+    Heartbeat,
     /// End it well.
     Complete,
     /// End it badly.
@@ -84,6 +97,16 @@ pub enum Transition {
     Timeout,
     /// Give it back for another worker.
     Release,
+    /// Take it from a worker that has fallen silent, for the next.
+    Expire,
+    /// End it because too many workers fell silent over it.
+    Exhaust,
+    /// Note that it runs without progress.
+    Stall,
+    /// Ask its worker to end it.
+    RequestCancel,
+    /// End it because somebody wants that.
+    Cancel,
     /// Make a new task of an ended one.
     Retry,
 }
@@ -116,19 +139,25 @@ pub struct Rule {
     pub event: &'static str,
 }
 
-use Status::{Completed, Failed, InProgress, Pending, Timeout};
+use Status::{Cancelled, Completed, Failed, InProgress, Pending, Timeout};
 
 /// The whole lifecycle.
 #[rustfmt::skip]
-pub const TABLE: [Rule; 8] = [
-    Rule { transition: Transition::Start,    word: "start",    from: &[Pending],             to: Some(InProgress), holder: Holder::Anybody,     event: "started" },
-    Rule { transition: Transition::Claim,    word: "claim",    from: &[Pending],             to: Some(InProgress), holder: Holder::Anybody,     event: "claimed" },
-    Rule { transition: Transition::Progress, word: "progress", from: &[InProgress],          to: None,             holder: Holder::MayBeNamed,  event: "progressed" },
-    Rule { transition: Transition::Complete, word: "complete", from: &[InProgress],          to: Some(Completed),  holder: Holder::MustBeNamed, event: "completed" },
-    Rule { transition: Transition::Fail,     word: "fail",     from: &[InProgress],          to: Some(Failed),     holder: Holder::MustBeNamed, event: "failed" },
-    Rule { transition: Transition::Timeout,  word: "timeout",  from: &[Pending, InProgress], to: Some(Timeout),    holder: Holder::Anybody,     event: "timed_out" },
-    Rule { transition: Transition::Release,  word: "release",  from: &[InProgress],          to: Some(Pending),    holder: Holder::MustBeNamed, event: "released" },
-    Rule { transition: Transition::Retry,    word: "retry",    from: &[Failed, Timeout],     to: None,             holder: Holder::Anybody,     event: "retried" },
+pub const TABLE: [Rule; 14] = [
+    Rule { transition: Transition::Start,         word: "start",     from: &[Pending],                     to: Some(InProgress), holder: Holder::Anybody,     event: "started" },
+    Rule { transition: Transition::Claim,         word: "claim",     from: &[Pending],                     to: Some(InProgress), holder: Holder::Anybody,     event: "claimed" },
+    Rule { transition: Transition::Progress,      word: "progress",  from: &[InProgress],                  to: None,             holder: Holder::MayBeNamed,  event: "progressed" },
+    Rule { transition: Transition::Heartbeat,     word: "heartbeat", from: &[InProgress],                  to: None,             holder: Holder::MustBeNamed, event: "renewed" },
+    Rule { transition: Transition::Complete,      word: "complete",  from: &[InProgress],                  to: Some(Completed),  holder: Holder::MustBeNamed, event: "completed" },
+    Rule { transition: Transition::Fail,          word: "fail",      from: &[InProgress],                  to: Some(Failed),     holder: Holder::MustBeNamed, event: "failed" },
+    Rule { transition: Transition::Timeout,       word: "timeout",   from: &[Pending, InProgress],         to: Some(Timeout),    holder: Holder::Anybody,     event: "timed_out" },
+    Rule { transition: Transition::Release,       word: "release",   from: &[InProgress],                  to: Some(Pending),    holder: Holder::MustBeNamed, event: "released" },
+    Rule { transition: Transition::Expire,        word: "expire",    from: &[InProgress],                  to: Some(Pending),    holder: Holder::Anybody,     event: "lease_expired" },
+    Rule { transition: Transition::Exhaust,       word: "exhaust",   from: &[InProgress],                  to: Some(Failed),     holder: Holder::Anybody,     event: "exhausted" },
+    Rule { transition: Transition::Stall,         word: "stall",     from: &[InProgress],                  to: None,             holder: Holder::Anybody,     event: "stalled" },
+    Rule { transition: Transition::RequestCancel, word: "cancel",    from: &[InProgress],                  to: None,             holder: Holder::Anybody,     event: "cancel_requested" },
+    Rule { transition: Transition::Cancel,        word: "cancel",    from: &[Pending, InProgress],         to: Some(Cancelled),  holder: Holder::MayBeNamed,  event: "cancelled" },
+    Rule { transition: Transition::Retry,         word: "retry",     from: &[Failed, Timeout, Cancelled],  to: None,             holder: Holder::Anybody,     event: "retried" },
 ];
 
 /// Why a transition may not be made.
@@ -145,6 +174,9 @@ pub enum Refused {
     /// Another worker holds the task, or the call names none and had to.
     #[error("the task is held by another worker")]
     NotTheWorker,
+    /// The caller's token is of an attempt that is over.
+    #[error("the lease is lost: its attempt is over, and this call has changed nothing")]
+    LeaseLost,
 }
 
 impl Transition {
@@ -154,21 +186,22 @@ impl Transition {
         &TABLE[self as usize]
     }
 
-    /// Whether it may be made from `status` by a caller who names `named`, where `holder` has the task.
-    /// The status speaks first: a late call on an ended task hears that it ended.
-    pub fn check(
-        self,
-        status: Status,
-        holder: Option<&WorkerId>,
-        named: Option<&WorkerId>,
-    ) -> Result<(), Refused> {
+    /// Whether `caller` may make it from `status`, where `holder` has the task.
+    ///
+    /// A token speaks first: whoever comes after its attempt is over hears that, whatever became of the task
+    /// since. Then the status: a late call on an ended task hears that it ended.
+    pub fn check(self, status: Status, holder: &Caller, caller: &Caller) -> Result<(), Refused> {
         let rule = self.rule();
+        let proven = caller.token.is_some();
+        if proven && caller.token != holder.token && rule.holder != Holder::Anybody {
+            return Err(Refused::LeaseLost);
+        }
         if !rule.from.contains(&status) {
             return Err(Refused::InvalidTransition { from: status, attempted: rule.word });
         }
-        let wrong = match (rule.holder, holder, named) {
+        let wrong = match (rule.holder, &holder.worker, &caller.worker) {
             (Holder::Anybody, _, _) | (_, None, _) | (Holder::MayBeNamed, _, None) => false,
-            (Holder::MustBeNamed, Some(_), None) => true,
+            (Holder::MustBeNamed, Some(_), None) => !proven,
             (_, Some(holder), Some(named)) => holder != named,
         };
         if wrong { Err(Refused::NotTheWorker) } else { Ok(()) }
@@ -180,6 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::{LeaseToken, WorkerId};
 
     #[test]
     fn rows_stand_in_the_order_of_the_variants() {
@@ -205,27 +239,63 @@ mod tests {
         assert_eq!(Status::parse("done"), None);
     }
 
+    #[test]
+    fn a_token_proves_the_worker_and_an_old_one_is_lost_whatever_became_of_the_task() {
+        let (ours, old) = (Some(LeaseToken::new()), Some(LeaseToken::new()));
+        let worker: Option<WorkerId> = Some("w".parse().unwrap());
+        let holder = Caller { worker: worker.clone(), token: ours.clone() };
+        let check = |status, caller: &Caller| Transition::Complete.check(status, &holder, caller);
+        assert_eq!(check(InProgress, &Caller { worker: None, token: ours.clone() }), Ok(()));
+        assert_eq!(check(InProgress, &Caller::from(worker.clone())), Ok(()));
+        // The same name is no proof against an old token: names are used again.
+        let zombie = Caller { worker, token: old };
+        for status in Status::ALL {
+            assert_eq!(check(status, &zombie), Err(Refused::LeaseLost), "{status}");
+        }
+        let repeated = check(Completed, &Caller { worker: None, token: ours });
+        assert_eq!(
+            repeated,
+            Err(Refused::InvalidTransition { from: Completed, attempted: "complete" })
+        );
+    }
+
+    /// A call: which row, which of two workers or nobody, and whether it shows its token.
+    fn call() -> impl Strategy<Value = (usize, usize, bool)> {
+        (0..TABLE.len(), 0_usize..3, any::<bool>())
+    }
+
     proptest! {
-        /// Walk the table at random: whatever is asked, by whomever, a task ends at most once and its
-        /// end is made only by its holder or by a timeout.
+        /// Walk the table at random: whatever is asked, by whomever, a task ends at most once, and what only its
+        /// holder may do is done by its holder.
         #[test]
-        fn a_random_walk_ends_at_most_once(steps in prop::collection::vec((0_usize..8, 0_u8..3), 0..40)) {
+        fn a_random_walk_ends_at_most_once(calls in prop::collection::vec(call(), 0..40)) {
             let workers: [WorkerId; 2] = ["w1".parse().unwrap(), "w2".parse().unwrap()];
-            let (mut status, mut holder, mut ends) = (Status::Pending, None::<WorkerId>, 0);
-            for (row, who) in steps {
+            // The token each worker got last, which may be of an attempt that is over.
+            let mut tokens: [Option<LeaseToken>; 2] = [None, None];
+            let (mut status, mut holder, mut ends) = (Status::Pending, Caller::default(), 0);
+            for (row, who, shows) in calls {
                 let rule = &TABLE[row];
-                let named = workers.get(usize::from(who));
-                match rule.transition.check(status, holder.as_ref(), named) {
+                let token = tokens.get(who).cloned().flatten().filter(|_| shows);
+                let caller = Caller { worker: workers.get(who).cloned(), token };
+                match rule.transition.check(status, &holder, &caller) {
                     Ok(()) => {
                         prop_assert!(rule.from.contains(&status));
+                        let named = caller.worker == holder.worker;
+                        if rule.holder == Holder::MustBeNamed {
+                            prop_assert!(holder.worker.is_none() || named);
+                        }
+                        if rule.holder != Holder::Anybody && caller.token.is_some() {
+                            prop_assert_eq!(&caller.token, &holder.token);
+                        }
                         let Some(to) = rule.to else { continue };
                         prop_assert!(!status.is_terminal());
-                        if matches!(rule.transition, Transition::Complete | Transition::Fail | Transition::Release) {
-                            prop_assert!(holder.is_none() || holder.as_ref() == named);
-                        }
                         match to {
-                            Status::InProgress => holder = named.cloned(),
-                            Status::Pending => holder = None,
+                            Status::InProgress => {
+                                let token = Some(LeaseToken::new());
+                                if let Some(got) = tokens.get_mut(who) { got.clone_from(&token); }
+                                holder = Caller { worker: caller.worker, token };
+                            }
+                            Status::Pending => holder = Caller::default(),
                             _ => ends += 1,
                         }
                         status = to;
@@ -235,7 +305,10 @@ mod tests {
                         prop_assert_eq!(attempted, rule.word);
                         prop_assert!(!rule.from.contains(&status));
                     }
-                    Err(Refused::NotTheWorker) => prop_assert!(holder.is_some() && holder.as_ref() != named),
+                    Err(Refused::NotTheWorker) => {
+                        prop_assert!(holder.worker.is_some() && holder.worker != caller.worker);
+                    }
+                    Err(Refused::LeaseLost) => prop_assert_ne!(&caller.token, &holder.token),
                 }
             }
             prop_assert!(ends <= 1);

@@ -91,6 +91,30 @@ name! {
     is_plain_name
 }
 
+name! {
+    /// What proves that a call comes from the worker that has the present attempt of a task: made anew by every
+    /// claim and start, and told to that worker alone.
+    LeaseToken,
+    "must be a lease token: 1 to 64 of A-Z a-z 0-9",
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+name! {
+    /// Why somebody wants a task to end, in words for people.
+    Reason,
+    "must be 1 to 1000 characters without control characters but line breaks and tabs",
+    |text| (1..=1000).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+impl LeaseToken {
+    /// A new one, unguessable (cuid2 hashes what a cryptographic generator gave).
+    #[expect(clippy::new_without_default, reason = "there is no default secret")]
+    pub fn new() -> Self {
+        Self(cuid2::CuidConstructor::new().with_length(32).create_id().into())
+    }
+}
+
 impl TaskId {
     /// A new id, unguessable and unique without coordination (cuid2).
     pub fn new() -> Self {

@@ -56,6 +56,10 @@ pub struct Receipt {
     pub last_seq_id: u64,
     /// When.
     pub at: Timestamp,
+    /// How long the worker could be silent from then on, as it was told.
+    pub lease: Option<Duration>,
+    /// Whether it was told that somebody wants the task to end.
+    pub cancel_requested: bool,
 }
 
 /// The text of a receipt is none.
@@ -64,22 +68,28 @@ pub struct Receipt {
 pub struct NotAReceipt(String);
 
 impl Receipt {
-    /// What is kept under the key's hash, wherever it is: `<fingerprint> <number> <microseconds>`. The Redis script
-    /// writes the same.
+    /// What is kept under the key's hash, wherever it is: `<fingerprint> <number> <lease, ms> <cancel: 0 or 1>
+    /// <microseconds>`; no lease is 0. The Redis script writes the same.
     pub fn text(&self) -> String {
-        format!("{} {} {}", self.fingerprint, self.last_seq_id, self.at.as_micros())
+        let Self { fingerprint, last_seq_id, at, lease, cancel_requested, .. } = self;
+        let (lease, at) = (lease.map_or(0, |lease| lease.as_millis()), at.as_micros());
+        format!("{fingerprint} {last_seq_id} {lease} {} {at}", u8::from(*cancel_requested))
     }
 
     /// Reads what was kept under `hash`.
     pub fn parse(hash: String, text: &str) -> Result<Self, NotAReceipt> {
-        let read = || {
-            let mut words = text.split(' ');
-            let (fingerprint, last, micros) = (words.next()?, words.next()?, words.next()?);
-            let at = Timestamp::from_micros(micros.parse().ok()?)?;
-            Some((fingerprint.to_owned(), last.parse().ok()?, at))
+        let [fingerprint, last, lease, cancel, micros] = text.split(' ').collect::<Vec<_>>()[..]
+        else {
+            return Err(NotAReceipt(text.to_owned()));
         };
-        let (fingerprint, last_seq_id, at) = read().ok_or_else(|| NotAReceipt(text.to_owned()))?;
-        Ok(Self { hash, fingerprint, last_seq_id, at })
+        let read = || {
+            let at = Timestamp::from_micros(micros.parse().ok()?)?;
+            let lease = lease.parse().ok().map(Duration::from_millis)?;
+            Some((last.parse().ok()?, Some(lease).filter(|lease| !lease.is_zero()), at))
+        };
+        let (last_seq_id, lease, at) = read().ok_or_else(|| NotAReceipt(text.to_owned()))?;
+        let (fingerprint, cancel_requested) = (fingerprint.to_owned(), cancel == "1");
+        Ok(Self { hash, fingerprint, last_seq_id, at, lease, cancel_requested })
     }
 
     /// Whether it may still be asked for.
@@ -110,9 +120,14 @@ mod tests {
     fn a_receipt_reads_back_as_it_was_written() {
         let at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
         let fingerprint = Key::new("s", "k", &[b"x"]).fingerprint;
-        let receipt = Receipt { hash: "h".to_owned(), fingerprint, last_seq_id: 7, at };
-        assert_eq!(Receipt::parse("h".to_owned(), &receipt.text()).unwrap(), receipt);
-        for rubbish in ["", "a", "a 1", "a b 1", "a 1 x"] {
+        let (hash, lease) = ("h".to_owned(), Some(Duration::from_secs(30)));
+        let receipt =
+            Receipt { hash, fingerprint, last_seq_id: 7, at, lease, cancel_requested: true };
+        let bare = Receipt { lease: None, cancel_requested: false, ..receipt.clone() };
+        for receipt in [&receipt, &bare] {
+            assert_eq!(Receipt::parse("h".to_owned(), &receipt.text()).unwrap(), *receipt);
+        }
+        for rubbish in ["", "a", "a 1 0 0", "a b 0 0 1", "a 1 0 0 x", "a 1 0 0 1 1"] {
             assert!(Receipt::parse("h".to_owned(), rubbish).is_err(), "{rubbish:?}");
         }
         assert!(receipt.is_kept(at) && !receipt.is_kept(at.plus(KEPT_FOR)));

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json::JsonObject;
 use super::lifecycle::Status;
+use super::name::Reason;
 use super::progress::Entry;
 use super::task::Task;
 use super::time::Timestamp;
@@ -15,6 +16,41 @@ pub enum Event {
     Progress(Entry),
     /// The task changed its status.
     Status(StatusChange),
+    /// Something is to be known of a task in progress. It may be lost: the task says the same.
+    Notice(Notice),
+}
+
+/// What is to be known of a task that stays in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// Kinds of notices, each by the name of its event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum What {
+    /// Somebody wants it to end: its worker is told with its next answer.
+    CancelRequested {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        /// When the worker is cut off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+    },
+    /// It runs without progress for longer than its terms allow.
+    Stalled {
+        /// When its newest sign of progress was.
+        since: Timestamp,
+    },
+    /// There is progress again.
+    Recovered,
 }
 
 /// A task came to a status. A terminal one is the last event of its stream.
@@ -29,6 +65,9 @@ pub struct StatusChange {
     /// Of a failed task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JsonObject>,
+    /// Why, where it was not its worker's doing: of a cancelled task, and of one whose worker fell silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// When.
     pub at: Timestamp,
     /// The number of the newest entry when it happened: a reader that has not seen it is not done.
@@ -42,6 +81,10 @@ impl StatusChange {
             status: task.status,
             result: task.result.clone(),
             error: task.error.clone(),
+            reason: task
+                .cancellation
+                .as_ref()
+                .and_then(|wish| wish.reason.clone().filter(|_| task.status == Status::Cancelled)),
             at: task.completed_at.unwrap_or(task.updated_at),
             last_seq_id,
         }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::json::JsonObject;
+use super::lease::{Caller, Lease};
 use super::lifecycle::Status;
-use super::name::{TaskId, TaskType, WorkerId};
+use super::name::{Reason, TaskId, TaskType, WorkerId};
 use super::time::Timestamp;
 
 /// A task without its history, which may be long and lives elsewhere.
@@ -24,8 +25,8 @@ pub struct Task {
     pub result: Option<JsonObject>,
     /// What went wrong; only of a failed task.
     pub error: Option<JsonObject>,
-    /// How long it may take, from registration.
-    pub timeout: Duration,
+    /// The terms it was registered on.
+    pub terms: Terms,
     /// Who holds it, or held it at the end.
     pub worker_id: Option<WorkerId>,
     /// The first task of the chain of retries it is in.
@@ -34,6 +35,16 @@ pub struct Task {
     pub retry_count: u32,
     /// How many workers have begun it. It fences the live log: what one attempt opened, the next does not use.
     pub attempt: u32,
+    /// How many of them were lost: their lease ran out.
+    pub lost_attempts: u32,
+    /// The hold of the present attempt, or of the last one of a task that has ended.
+    pub lease: Option<Lease>,
+    /// When it was found without progress for longer than its terms allow; `None` once there is some again.
+    pub stalled_at: Option<Timestamp>,
+    /// When it is to be looked whether there was progress.
+    pub stall_check_at: Option<Timestamp>,
+    /// That somebody wants it to end.
+    pub cancellation: Option<Cancellation>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it last changed, progress aside.
@@ -44,6 +55,34 @@ pub struct Task {
     pub completed_at: Option<Timestamp>,
     /// When its time is over.
     pub timeout_at: Timestamp,
+}
+
+/// How a task is to be run, said when it is registered and never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it may take, from registration.
+    pub timeout: Duration,
+    /// How many workers may lose it, each by a lease that ran out, before it fails. Giving it back costs nothing.
+    pub max_attempts: u32,
+    /// How long it may run without progress before it is flagged as stalled.
+    pub stall: Option<Duration>,
+}
+
+impl Terms {
+    /// A day; three attempts; no flag.
+    pub const DEFAULT: Self =
+        Self { timeout: Duration::from_hours(24), max_attempts: 3, stall: None };
+}
+
+/// That a task in progress shall end before it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancellation {
+    /// When it was first asked for.
+    pub requested_at: Timestamp,
+    /// Why, in the words of whoever asked.
+    pub reason: Option<Reason>,
+    /// When the worker is cut off if it has not ended by then; `None` where it had none.
+    pub deadline: Option<Timestamp>,
 }
 
 /// What registers a task.
@@ -57,8 +96,8 @@ pub struct NewTask {
     pub metadata: Option<JsonObject>,
     /// What the worker needs.
     pub params: Option<JsonObject>,
-    /// How long it may take, from registration.
-    pub timeout: Duration,
+    /// How it is to be run.
+    pub terms: Terms,
 }
 
 /// How a task ends.
@@ -74,7 +113,22 @@ pub struct Ending {
     pub at: Timestamp,
 }
 
+impl Ending {
+    /// An end in `status` that says nothing else.
+    pub fn plain(status: Status, at: Timestamp) -> Self {
+        Self { status, result: None, error: None, at }
+    }
+}
+
 impl Task {
+    /// Who has it.
+    pub fn holder(&self) -> Caller {
+        Caller {
+            worker: self.worker_id.clone(),
+            token: self.lease.as_ref().map(|lease| lease.token.clone()),
+        }
+    }
+
     /// How it ended; `None` while it has not.
     pub fn ending(&self) -> Option<Ending> {
         self.completed_at.map(|at| Ending {

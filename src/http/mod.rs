@@ -81,6 +81,8 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(endings::complete))
         .routes(routes!(endings::fail))
         .routes(routes!(endings::time_out))
+        .routes(routes!(endings::cancel))
+        .routes(routes!(claims::heartbeat))
         .routes(routes!(claims::release))
         .routes(routes!(tasks::retry));
     OpenApiRouter::with_openapi(document::frame())

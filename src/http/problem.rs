@@ -36,6 +36,8 @@ pub enum Code {
     TaskExists,
     /// The present status does not allow it.
     InvalidTransition,
+    /// The caller's token is of an attempt that is over.
+    LeaseLost,
     /// Too large.
     BodyTooLarge,
     /// Not the content type that is read here.
@@ -66,6 +68,7 @@ impl Code {
             Self::InvalidTransition => {
                 ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
             }
+            Self::LeaseLost => ("lease_lost", S::CONFLICT, "The attempt of this lease is over"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
@@ -106,6 +109,9 @@ impl Code {
                     attempted: "complete",
                 },
             ),
+            Self::LeaseLost => {
+                Problem::from_refused("task tz4a98xxat96iws9zmbrgj3a", Refused::LeaseLost)
+            }
             Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
             Self::UnsupportedMediaType => problem("the content type must be application/json"),
             Self::ValidationFailed => Problem::invalid("taskType", "is missing"),
@@ -177,6 +183,7 @@ impl Problem {
         let detail = format!("{task}: {refused}");
         match refused {
             Refused::NotTheWorker => Self::new(Code::NotTheWorker, detail),
+            Refused::LeaseLost => Self::new(Code::LeaseLost, detail),
             Refused::InvalidTransition { from, attempted } => {
                 Self::new(Code::InvalidTransition, detail)
                     .with("from", from.as_str())

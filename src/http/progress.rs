@@ -14,10 +14,10 @@ use super::Api;
 use super::extract::{Id, Query, media_type, too_large};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, repeated};
 use super::problem::{Code, Problem};
-use super::wire::HolderProblems;
+use super::wire::{HolderProblems, Standing};
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
-use crate::domain::{JsonObject, TaskId, Timestamp, WorkerId};
+use crate::domain::{Caller, JsonObject, LeaseToken, TaskId, Timestamp, WorkerId};
 use crate::service::{Accepted, progress_scope};
 
 /// Entries of one request at most.
@@ -39,6 +39,9 @@ pub(super) struct ProgressRequest {
     /// If it is named, it must be the one that holds the task.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
+    /// What the claim or the start gave: refused with `lease_lost` once its attempt is over.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
+    lease_token: Option<LeaseToken>,
 }
 
 /// Entries were kept: they are in the history whatever comes.
@@ -54,6 +57,22 @@ pub(super) struct ProgressResponse {
     count: Option<u64>,
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+impl ProgressResponse {
+    fn new(
+        task_id: TaskId,
+        count: Option<u64>,
+        accepted: Accepted,
+        server_time: Timestamp,
+    ) -> Self {
+        let Accepted { last_seq_id: seq_id, timestamp, lease_expires_at, cancel_requested, .. } =
+            accepted;
+        let standing = Standing { lease_expires_at, cancel_requested, server_time };
+        Self { task_id, seq_id, count, timestamp, standing }
+    }
 }
 
 /// Of a body of lines, which has no place for it.
@@ -64,6 +83,9 @@ pub(super) struct ProgressQuery {
     /// With a body of `application/x-ndjson`: the worker that speaks.
     #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     worker_id: Option<WorkerId>,
+    /// And its token.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
+    lease_token: Option<LeaseToken>,
 }
 
 /// Appends progress to a task that is in progress.
@@ -85,21 +107,22 @@ pub(super) async fn progress(
 ) -> Result<Response, Problem> {
     let is_lines = media_type(request.headers())
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
+    let caller = Caller { worker: query.worker_id, token: query.lease_token };
     if !is_lines {
-        return append_body(&api, id, query.worker_id, request).await;
+        return append_body(&api, id, caller, request).await;
     }
     // Of a body that breaks off a part is kept: there is no one thing to do once.
     let (parts, body) = request.into_parts();
     SentKey::of_parts(&parts)?
         .none("is not for lines, which are kept as they arrive: send entries")?;
-    let response = append_lines(&api, id, query.worker_id, body).await?;
+    let response = append_lines(&api, id, &caller, body).await?;
     Ok(axum::Json(response).into_response())
 }
 
 async fn append_body(
     api: &Api,
     id: TaskId,
-    worker: Option<WorkerId>,
+    in_query: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let Sent { request, key } = Sent::<ProgressRequest>::from_request(request, api).await?;
@@ -123,14 +146,17 @@ async fn append_body(
         .enumerate()
         .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
         .collect::<Result<Vec<_>, _>>()?;
-    let worker = request.worker_id.or(worker);
+    let caller = Caller {
+        worker: request.worker_id.or(in_query.worker),
+        token: request.lease_token.or(in_query.token),
+    };
     let key = key.in_scope(progress_scope(&id));
-    let Accepted { last_seq_id, timestamp, is_repeated } =
-        api.tracker.progress(&id, &entries, worker.as_ref(), key.as_ref()).await?;
+    let accepted = api.tracker.progress(&id, &entries, &caller, key.as_ref()).await?;
     let count = is_many.then_some(entries.len() as u64);
-    let response = ProgressResponse { task_id: id, seq_id: last_seq_id, count, timestamp };
+    // The clock as of then: an answer that is given again is the same.
+    let response = ProgressResponse::new(id, count, accepted, accepted.timestamp);
     let answer = Answer::ok(&response);
-    Ok(if is_repeated { repeated(answer) } else { answer.into_response() })
+    Ok(if accepted.is_repeated { repeated(answer) } else { answer.into_response() })
 }
 
 /// Checks one entry and takes the `seqId` from it, which is ours to give.
@@ -147,7 +173,7 @@ fn entry(raw: &RawValue, path: &str, limit: usize) -> Result<JsonObject, Problem
 async fn append_lines(
     api: &Api,
     id: TaskId,
-    worker: Option<WorkerId>,
+    caller: &Caller,
     body: Body,
 ) -> Result<ProgressResponse, Problem> {
     let bytes = body.into_data_stream().map_err(std::io::Error::other);
@@ -161,7 +187,7 @@ async fn append_lines(
     while let Some(chunk) = lines.next().await {
         let (entries, refused) = read_lines(chunk, count, api.limits.entry_bytes);
         if !entries.is_empty() {
-            match api.tracker.progress(&id, &entries, worker.as_ref(), None).await {
+            match api.tracker.progress(&id, &entries, caller, None).await {
                 Ok(accepted) => kept = Some(accepted),
                 Err(error) => return Err(cut_off(error.into(), count, kept)),
             }
@@ -171,10 +197,10 @@ async fn append_lines(
             return Err(cut_off(problem, count, kept));
         }
     }
-    let Some(Accepted { last_seq_id, timestamp, .. }) = kept else {
+    let Some(accepted) = kept else {
         return Err(Problem::invalid("", "must hold at least one line"));
     };
-    Ok(ProgressResponse { task_id: id, seq_id: last_seq_id, count: Some(count), timestamp })
+    Ok(ProgressResponse::new(id, Some(count), accepted, api.tracker.clock().now()))
 }
 
 /// The entries up to the first line that is refused, and why it is. Empty lines are passed over.

@@ -13,14 +13,14 @@ use super::Api;
 use super::extract::{Id, Query};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
-use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse};
-use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
+use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse, seconds};
+use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId};
 use crate::service::{Cursor, Filter, Registration};
 
 /// Seconds of the longest time a task may be given: a year.
 const LONGEST_TIMEOUT: u64 = 31_536_000;
-/// Seconds of the time a task is given when nothing is said: a day.
-const DEFAULT_TIMEOUT: u64 = 86_400;
+/// Attempts a task may be given at most.
+const MOST_ATTEMPTS: u32 = 1000;
 /// Tasks of a page when nothing is said, and at most.
 const PAGE: (u32, u32) = (50, 100);
 
@@ -48,20 +48,27 @@ pub(super) struct RegisterRequest {
     #[schema(value_type = Option<Object>)]
     params: Option<JsonObject>,
     /// How long it may take, from now on.
-    #[serde(default, deserialize_with = "timeout_seconds")]
+    #[serde(default, deserialize_with = "seconds::<1, LONGEST_TIMEOUT, _>")]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 31_536_000, default = 86_400)]
-    timeout_seconds: Option<u64>,
+    timeout_seconds: Option<Duration>,
+    /// How many workers may lose it, each by a lease that ran out, before it fails.
+    #[serde(default, deserialize_with = "max_attempts")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 3)]
+    max_attempts: Option<u32>,
+    /// How long it may run without progress before it is flagged as stalled; nothing else happens to it.
+    #[serde(default, deserialize_with = "seconds::<1, LONGEST_TIMEOUT, _>")]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 31_536_000)]
+    stall_seconds: Option<Duration>,
 }
 
-fn timeout_seconds<'de, D: serde::Deserializer<'de>>(
+fn max_attempts<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<u64>, D::Error> {
-    let seconds = Option::<u64>::deserialize(deserializer)?;
-    match seconds {
-        Some(seconds) if !(1..=LONGEST_TIMEOUT).contains(&seconds) => {
-            Err(serde::de::Error::custom(format!("must be between 1 and {LONGEST_TIMEOUT}")))
+) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(deserializer)? {
+        Some(attempts) if !(1..=MOST_ATTEMPTS).contains(&attempts) => {
+            Err(serde::de::Error::custom(format!("must be between 1 and {MOST_ATTEMPTS}")))
         }
-        seconds => Ok(seconds),
+        attempts => Ok(attempts),
     }
 }
 
@@ -72,7 +79,11 @@ impl From<RegisterRequest> for Registration {
             task_type: request.task_type,
             metadata: request.metadata,
             params: request.params,
-            timeout: Duration::from_secs(request.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT)),
+            terms: Terms {
+                timeout: request.timeout_seconds.unwrap_or(Terms::DEFAULT.timeout),
+                max_attempts: request.max_attempts.unwrap_or(Terms::DEFAULT.max_attempts),
+                stall: request.stall_seconds,
+            },
         }
     }
 }
@@ -229,7 +240,7 @@ pub(super) async fn list(
     };
     let listing = api.tracker.list(&filter, query.limit.unwrap_or(PAGE.0)).await?;
     let items = listing.items.into_iter().map(|(task, latest)| ListedTask {
-        task: task.into(),
+        task: TaskFields::new(task, latest.as_ref()),
         latest_progress: latest.as_ref().map(PublicEntry::from),
     });
     let body = ListResponse {
@@ -254,9 +265,9 @@ pub(super) struct RetryResponse {
     retry_count: u32,
 }
 
-/// Makes a new pending task of one that failed or timed out.
+/// Makes a new pending task of one that failed, timed out or was cancelled.
 ///
-/// It has the same type, metadata, params and timeout. A task is retried once; retry the retry for more.
+/// It has the same type, metadata, params and terms. A task is retried once; retry the retry for more.
 #[utoipa::path(post, path = "/tasks/{id}/retry", tag = "tasks",
     params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 201, description = "Retried", body = RetryResponse,

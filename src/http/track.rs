@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
@@ -17,7 +18,8 @@ use utoipa::IntoParams;
 use super::Api;
 use super::extract::{Id, Query};
 use super::problem::{Problem, problems};
-use crate::domain::{Event, StatusChange, TaskId};
+use crate::domain::stream::What;
+use crate::domain::{Event, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
 
 /// How often a quiet stream says that it is alive: proxies cut what is silent for a minute.
@@ -48,7 +50,8 @@ pub(super) struct TrackQuery {
 /// Server-Sent Events, or with `Accept: application/x-ndjson` the same events as JSON lines. Entries
 /// come once, in order, without a hole; a `progress` event has the id `<seqId>`, the terminal
 /// `status_change` the id `<last seqId>-end`, after which the server closes. A change of status that is
-/// not terminal comes without an id. Reconnect with `Last-Event-ID` to go on where you were; after the end
+/// not terminal comes without an id, and so do `cancel_requested`, `stalled` and `recovered`, which the task
+/// itself says, too. Reconnect with `Last-Event-ID` to go on where you were; after the end
 /// that is answered with 204, which tells an `EventSource` to stop.
 #[utoipa::path(get, path = "/tasks/{id}/track", tag = "stream",
     params(("id" = String, Path, description = "The task's id"), TrackQuery,
@@ -236,6 +239,12 @@ fn encode(task: &TaskId, event: &Event) -> Bytes {
             status_data(change),
             change.at,
         ),
+        Event::Notice(Notice { at, what }) => {
+            let (name, data) = notice(what);
+            format!(
+                "event: {name}\ndata: {{\"event\":\"{name}\",\"data\":{data},\"taskId\":\"{task}\",\"timestamp\":\"{at}\"}}\n\n"
+            )
+        }
     };
     Bytes::from(frame)
 }
@@ -247,7 +256,21 @@ fn status_data(change: &StatusChange) -> String {
     };
     let (result, error) =
         (member("result", change.result.as_ref()), member("error", change.error.as_ref()));
-    format!("{{\"status\":\"{}\"{result}{error}}}", change.status)
+    // A reason is text: serialising it cannot fail.
+    let reason = change.reason.as_ref().map(|reason| serde_json::json!(reason).to_string());
+    let reason = reason.map_or_else(String::new, |reason| format!(",\"reason\":{reason}"));
+    format!("{{\"status\":\"{}\"{result}{error}{reason}}}", change.status)
+}
+
+/// The name of a notice's event, and its data.
+fn notice(what: &What) -> (&'static str, serde_json::Value) {
+    match what {
+        What::CancelRequested { reason, deadline } => {
+            ("cancel_requested", json!({ "reason": reason, "deadline": deadline }))
+        }
+        What::Stalled { since } => ("stalled", json!({ "since": since })),
+        What::Recovered => ("recovered", json!({})),
+    }
 }
 
 /// The JSON line inside a frame: what stands behind `data: `, with one line break. Nothing is copied.

@@ -1,12 +1,16 @@
 //! The shapes on the wire that several handlers share.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::idempotency::Answer;
 use super::problem::problems;
-use crate::domain::{Entry, JsonObject, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
+use crate::domain::{
+    Entry, JsonObject, Reason, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
+};
 use crate::service::Tracked;
 
 problems!(
@@ -15,10 +19,10 @@ problems!(
     UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 problems!(
     /// Of a call that must come from the worker that holds the task.
-    HolderProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
+    HolderProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, LeaseLost,
+    BodyTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 
-/// Where a task stands. `completed`, `failed` and `timeout` are terminal: nothing leaves them.
+/// Where a task stands. `completed`, `failed`, `timeout` and `cancelled` are terminal: nothing leaves them.
 #[derive(ToSchema)]
 #[schema(as = Status)]
 #[expect(
@@ -36,6 +40,8 @@ pub(super) enum StatusSchema {
     Failed,
     #[schema(rename = "timeout")]
     Timeout,
+    #[schema(rename = "cancelled")]
+    Cancelled,
 }
 
 /// A task with its history. Absent values are `null`, never missing.
@@ -96,17 +102,49 @@ pub(super) struct TaskFields {
     /// When its time is over.
     #[schema(value_type = String, format = DateTime)]
     timeout_at: Timestamp,
+    /// How many workers have begun it.
+    attempt: u32,
+    /// How many of them may lose it, each by a lease that ran out, before it fails.
+    max_attempts: u32,
+    /// How many have.
+    lost_attempts: u32,
+    /// How long its worker may be silent; `null`: until the deadline.
+    lease_seconds: Option<u64>,
+    /// When its lease runs out if nothing more is heard of its worker.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    lease_expires_at: Option<Timestamp>,
+    /// When its worker last claimed it or sent a heartbeat.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_heartbeat_at: Option<Timestamp>,
+    /// How long it may run without progress before it is flagged.
+    stall_seconds: Option<u64>,
+    /// When it was flagged; `null` again once there is progress.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    stalled_at: Option<Timestamp>,
+    /// When somebody first wanted it to end.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cancel_requested_at: Option<Timestamp>,
+    /// Why.
+    #[schema(value_type = Option<String>)]
+    cancel_reason: Option<Reason>,
+    /// When its worker is cut off if it has not ended it by then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cancel_deadline: Option<Timestamp>,
 }
 
 impl From<Tracked> for TaskResponse {
     fn from(Tracked { task, history }: Tracked) -> Self {
         let progress_history = history.iter().map(PublicEntry::from).collect();
-        Self { task: task.into(), progress_history }
+        Self { task: TaskFields::new(task, history.last()), progress_history }
     }
 }
 
-impl From<Task> for TaskFields {
-    fn from(task: Task) -> Self {
+impl TaskFields {
+    /// Of a task whose newest entry is `latest`: progress renews a lease, and the task does not know of it.
+    pub(super) fn new(task: Task, latest: Option<&Entry>) -> Self {
+        let progressed = latest.map(|entry| entry.timestamp);
+        let standing = Standing::of(&task, progressed, task.updated_at);
+        let cancellation = task.cancellation.as_ref();
         Self {
             id: task.id,
             task_type: task.task_type,
@@ -115,7 +153,7 @@ impl From<Task> for TaskFields {
             params: task.params,
             result: task.result,
             error: task.error,
-            timeout_seconds: task.timeout.as_secs(),
+            timeout_seconds: task.terms.timeout.as_secs(),
             worker_id: task.worker_id,
             original_task_id: task.original_task_id,
             retry_count: task.retry_count,
@@ -124,6 +162,48 @@ impl From<Task> for TaskFields {
             started_at: task.started_at,
             completed_at: task.completed_at,
             timeout_at: task.timeout_at,
+            attempt: task.attempt,
+            max_attempts: task.terms.max_attempts,
+            lost_attempts: task.lost_attempts,
+            lease_seconds: task.lease.as_ref().and_then(|lease| lease.length).map(in_seconds),
+            lease_expires_at: standing.lease_expires_at,
+            last_heartbeat_at: task.lease.as_ref().map(|lease| lease.heard_at),
+            stall_seconds: task.terms.stall.map(in_seconds),
+            stalled_at: task.stalled_at,
+            cancel_requested_at: cancellation.map(|wish| wish.requested_at),
+            cancel_reason: cancellation.and_then(|wish| wish.reason.clone()),
+            cancel_deadline: cancellation.and_then(|wish| wish.deadline),
+        }
+    }
+}
+
+fn in_seconds(duration: Duration) -> u64 {
+    duration.as_secs()
+}
+
+/// What every answer to a worker says, so that it needs no other channel.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Standing)]
+pub(super) struct Standing {
+    /// When its lease runs out if nothing more is heard of it; `null` where it has none.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(super) lease_expires_at: Option<Timestamp>,
+    /// Whether somebody wants the task to end: finish it soon, or `cancel` it under your own name.
+    pub(super) cancel_requested: bool,
+    /// The server's clock.
+    #[schema(value_type = String, format = DateTime)]
+    pub(super) server_time: Timestamp,
+}
+
+impl Standing {
+    /// Of a task whose newest entry is of `progressed`.
+    pub(super) fn of(task: &Task, progressed: Option<Timestamp>, now: Timestamp) -> Self {
+        let lease = task.lease.as_ref().filter(|_| task.status == Status::InProgress);
+        Self {
+            lease_expires_at: lease.and_then(|lease| lease.expires_after(progressed)),
+            cancel_requested: task.cancellation.is_some(),
+            server_time: now,
         }
     }
 }
@@ -163,23 +243,35 @@ pub(super) struct ChangedResponse {
     status: Status,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    #[serde(flatten)]
+    standing: Standing,
 }
 
 impl ChangedResponse {
-    /// The answer to a change of `task`.
-    pub(super) fn answer(task: &Task) -> Answer {
-        let task_id = task.id.clone();
-        Answer::ok(&Self { task_id, status: task.status, updated_at: task.updated_at })
+    pub(super) fn new(task: Task, now: Timestamp) -> Self {
+        let standing = Standing::of(&task, None, now);
+        Self { task_id: task.id, status: task.status, updated_at: task.updated_at, standing }
+    }
+
+    /// The answer to a change of `task` that was asked for at `now`.
+    pub(super) fn answer(task: &Task, now: Timestamp) -> Answer {
+        Answer::ok(&Self::new(task.clone(), now))
     }
 }
 
-/// The worker that speaks, if it says so.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct WorkerRequest {
-    /// Where the task has a worker, `complete`, `fail` and `release` must name that one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", example = "worker-7")]
-    pub(super) worker_id: Option<WorkerId>,
+/// Seconds of the longest lease: a day. Who may be silent for longer needs none.
+pub(super) const LONGEST_LEASE: u64 = 86_400;
+
+/// A whole number of seconds in `LEAST..=MOST`, or nothing.
+pub(super) fn seconds<'de, const LEAST: u64, const MOST: u64, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    match Option::<u64>::deserialize(deserializer)? {
+        Some(seconds) if !(LEAST..=MOST).contains(&seconds) => {
+            Err(serde::de::Error::custom(format!("must be between {LEAST} and {MOST}")))
+        }
+        seconds => Ok(seconds.map(Duration::from_secs)),
+    }
 }
 
 /// An error, as RFC 9457 has it, with a stable `code`.

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | this one | [`Live`]: what a live log can do, in ten sentences |
+//! | this one | [`Live`]: what a live log can do, in a dozen sentences |
 //! | [`fence`] | [`Fence`]: what makes *acknowledged means kept* true against a concurrent end |
 //! | [`hub`] | [`Hub`]: the topics of this node, fed by either log, read by any number of subscribers |
 //! | [`waiters`] | [`Waiters`]: workers that wait for a task of some types |
@@ -24,9 +24,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Entry, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp, WorkerId,
+    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
-pub use fence::Fence;
+pub use fence::{Fence, Grant};
 pub use hub::{Delivery, Hub, Signal, Subscription};
 pub use waiters::{Waiter, Waiters};
 
@@ -59,8 +59,8 @@ pub enum Error {
 pub struct Append<'a> {
     /// At least one, without a `seqId`.
     pub entries: &'a [JsonObject],
-    /// The worker the caller says it is.
-    pub worker: Option<&'a WorkerId>,
+    /// Who the caller says it is.
+    pub caller: &'a Caller,
     /// When.
     pub now: Timestamp,
     /// What the durable truth said, where the fence alone did not let the caller in.
@@ -74,10 +74,8 @@ pub struct Append<'a> {
 pub struct Verified {
     /// The fence that was seen before looking: if it has changed since, what was found may be stale.
     pub fence: Fence,
-    /// The present attempt.
-    pub attempt: u32,
-    /// Its worker.
-    pub worker: Option<WorkerId>,
+    /// What the present attempt may do.
+    pub grant: Grant,
     /// The newest entry that is sealed already: counting goes on behind it.
     pub last_sealed: u64,
     /// When the log may be forgotten.
@@ -91,6 +89,8 @@ pub enum Appended {
     Kept {
         /// The number of the last entry.
         last_seq_id: u64,
+        /// What the caller's worker is to hear.
+        grant: Grant,
     },
     /// The fence does not let this caller in. Ask the durable truth, and come back with [`Verified`].
     Unverified(Fence),
@@ -150,8 +150,12 @@ pub trait Live: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<Ended, Error>;
 
-    /// Publishes a change of status that is not an end. It may be lost: nothing depends on it.
-    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error>;
+    /// Has the next append ask the durable truth again, for that has changed: the fence is taken away if
+    /// it is open or being opened, or if it is closed for `closed`, an attempt that goes on after all.
+    async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error>;
+
+    /// Publishes an event that is neither an entry nor an end. It may be lost: nothing depends on it.
+    async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error>;
 
     /// Wakes one waiting worker on every node, for a task of this type.
     async fn wake(&self, task_type: &TaskType) -> Result<(), Error>;

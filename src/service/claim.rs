@@ -6,8 +6,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
+use super::finish::newest;
 use super::{Error, Result, Said, Tracked, Tracker, count};
-use crate::domain::{Keyed, Status, StatusChange, Task, TaskId, TaskType, Transition, WorkerId};
+use crate::domain::{
+    Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
+    Transition, WorkerId,
+};
 use crate::storage::{Change, Outcome, Selection};
 
 impl Tracker {
@@ -18,16 +22,17 @@ impl Tracker {
         &self,
         types: &[TaskType],
         worker: &WorkerId,
+        lease: Option<Duration>,
         wait: Duration,
     ) -> Result<Option<Tracked>> {
         if wait.is_zero() {
-            return self.claim_now(types, worker).await;
+            return self.claim_now(types, worker, lease).await;
         }
         let deadline = Instant::now() + wait;
         // First in the queue, then the look: what is registered in between wakes us.
         let mut waiter = self.hub.waiters().join(types);
         loop {
-            if let Some(claimed) = self.claim_now(types, worker).await? {
+            if let Some(claimed) = self.claim_now(types, worker, lease).await? {
                 waiter.served();
                 return Ok(Some(claimed));
             }
@@ -40,13 +45,19 @@ impl Tracker {
     }
 
     /// Looks once. A task that was taken for a worker that has hung up meanwhile is given back.
-    async fn claim_now(&self, types: &[TaskType], worker: &WorkerId) -> Result<Option<Tracked>> {
+    async fn claim_now(
+        &self,
+        types: &[TaskType],
+        worker: &WorkerId,
+        lease: Option<Duration>,
+    ) -> Result<Option<Tracked>> {
         let (answer, answered) = oneshot::channel();
         let (tracker, types, worker) = (self.clone(), types.to_vec(), worker.clone());
         let claim = async move {
-            let claimed = tracker.take_oldest(&types, &worker).await;
+            let claimed = tracker.take_oldest(&types, &worker, lease).await;
             if let Err(Ok(Some(unheard))) = answer.send(claimed) {
-                let given_back = tracker.release(unheard.task.id.clone(), worker, None).await;
+                let holder = unheard.task.holder();
+                let given_back = tracker.release(unheard.task.id.clone(), holder, None).await;
                 tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
                     "the worker hung up before it heard of its task, which is given back");
             }
@@ -55,8 +66,15 @@ impl Tracker {
         answered.await.unwrap_or_else(|gone| Err(Error::Internal(gone.into())))
     }
 
-    async fn take_oldest(&self, types: &[TaskType], worker: &WorkerId) -> Result<Option<Tracked>> {
-        let Some(task) = self.storage.claim(types, worker, self.clock.now()).await? else {
+    async fn take_oldest(
+        &self,
+        types: &[TaskType],
+        worker: &WorkerId,
+        lease: Option<Duration>,
+    ) -> Result<Option<Tracked>> {
+        let now = self.clock.now();
+        let lease = Lease::new(lease, now);
+        let Some(task) = self.storage.claim(types, worker, &lease, now).await? else {
             return Ok(None);
         };
         count(Transition::Claim.rule().event);
@@ -74,19 +92,23 @@ impl Tracker {
         &self,
         id: TaskId,
         worker: Option<WorkerId>,
+        lease: Option<Duration>,
         keyed: Option<Keyed<Task>>,
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
+            let caller = Caller::default();
             let said = tracker
-                .change_one(&id, Transition::Start, None, keyed, async |mut task: Task| {
+                .change_one(&id, Transition::Start, &caller, keyed, async |mut task: Task| {
                     task.status = Status::InProgress;
                     task.worker_id = worker;
                     task.attempt += 1;
+                    task.lease = Some(Lease::new(lease, now));
+                    task.stall_check_at = task.terms.stall.map(|stall| now.plus(stall));
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new(), receipts: Vec::new() })
+                    Ok(Change::from(task))
                 })
                 .await?;
             if let Said::Now(task) = &said {
@@ -97,41 +119,51 @@ impl Tracker {
         .await
     }
 
-    /// Gives a task back for another worker. Its progress stays where it is.
+    /// Gives a task back for another worker. Its progress stays where it is. One that somebody wants to end
+    /// ends by it.
     #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
     pub async fn release(
         &self,
         id: TaskId,
-        worker: WorkerId,
+        caller: Caller,
         keyed: Option<Keyed<Task>>,
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
+            let mut last_seq_id = 0;
             let said = tracker
-                .change_one(
-                    &id,
-                    Transition::Release,
-                    Some(&worker),
-                    keyed,
-                    async |mut task: Task| {
+                .change_one(&id, Transition::Release, &caller, keyed, async |task: Task| {
+                    let change = match &task.cancellation {
+                        Some(_) => tracker.close(task, Ending::plain(Status::Cancelled, now)).await,
                         // No entry of the attempt that is given back comes after the next has begun.
-                        tracker.live.close(&task.id, task.attempt, now).await?;
-                        task.status = Status::Pending;
-                        task.worker_id = None;
-                        task.started_at = None;
-                        task.updated_at = now;
-                        Ok(Change { task, entries: Vec::new(), receipts: Vec::new() })
-                    },
-                )
+                        None => tracker
+                            .live
+                            .close(&task.id, task.attempt, now)
+                            .await
+                            .map(|_| Change::from(given_back(task, now)))
+                            .map_err(Error::from),
+                    }?;
+                    last_seq_id = newest(&change);
+                    Ok(change)
+                })
                 .await?;
             if let Said::Now(task) = &said {
-                tracker.announce(task).await;
-                tracker.wake(task);
+                tracker.after_an_attempt(task, last_seq_id).await;
             }
             Ok(said)
         })
         .await
+    }
+
+    /// Tells whoever is to know that an attempt is over: the end, or that the task waits again.
+    pub(super) async fn after_an_attempt(&self, task: &Task, last_seq_id: u64) {
+        if task.status.is_terminal() {
+            self.settle_or_leave(task, last_seq_id).await;
+        } else {
+            self.announce(task).await;
+            self.wake(task);
+        }
     }
 
     /// Locks one task, asks the lifecycle, and commits what `shape` makes of it. With a key it is done once for all
@@ -140,7 +172,7 @@ impl Tracker {
         &self,
         id: &TaskId,
         transition: Transition,
-        worker: Option<&WorkerId>,
+        caller: &Caller,
         keyed: Option<Keyed<Task>>,
         shape: S,
     ) -> Result<Said<Task>>
@@ -153,7 +185,7 @@ impl Tracker {
                 return Err(Error::TaskNotFound(id.clone()));
             };
             transition
-                .check(task.status, task.worker_id.as_ref(), worker)
+                .check(task.status, &task.holder(), caller)
                 .map_err(|refused| Error::refused(id, refused))?;
             Ok(vec![shape(task).await?])
         };
@@ -168,11 +200,27 @@ impl Tracker {
     }
 
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it.
-    async fn announce(&self, task: &Task) {
-        let change = StatusChange::of(task, 0);
-        if let Err(error) = self.live.announce(&task.id, &change).await {
-            tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
-                "a change of status was not announced");
+    pub(super) async fn announce(&self, task: &Task) {
+        self.tell(&task.id, Event::Status(StatusChange::of(task, 0))).await;
+    }
+
+    /// Tells the streams of a task. It may be lost: nothing depends on it.
+    pub(super) async fn tell(&self, id: &TaskId, event: Event) {
+        if let Err(error) = self.live.announce(id, &event).await {
+            tracing::warn!(task.id = %id, error = &error as &dyn std::error::Error,
+                "an event was not announced");
         }
     }
+}
+
+/// `task` without its worker, waiting for the next.
+pub(super) fn given_back(mut task: Task, now: Timestamp) -> Task {
+    task.status = Status::Pending;
+    task.worker_id = None;
+    task.started_at = None;
+    task.lease = None;
+    task.stalled_at = None;
+    task.stall_check_at = None;
+    task.updated_at = now;
+    task
 }

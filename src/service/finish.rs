@@ -1,4 +1,4 @@
-//! How a task ends, by its worker's word or by its deadline.
+//! How a task ends.
 //!
 //! ```text
 //!   lock the row ─► close the fence ─► read the log ─► commit: status, sealed history, "unsettled"
@@ -11,22 +11,14 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-
 use super::query::PAGE;
-use super::{Error, Result, Said, Tracker, count};
-use crate::domain::{
-    Ending, JsonObject, Keyed, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
-};
+use super::{Result, Said, Tracker};
+use crate::domain::{Caller, Ending, JsonObject, Keyed, StatusChange, Task, TaskId, Transition};
 use crate::live::Ended;
-use crate::storage::{Change, Selection};
+use crate::storage::Change;
 
-/// Tasks that are swept in one transaction: row locks are held while their logs are read.
-const SWEEP_BATCH: u32 = 100;
-/// Batches of one round at most; the next round goes on.
-const SWEEP_BATCHES: usize = 20;
-/// Logs that are closed or ended at once.
-const CONCURRENCY: usize = 16;
+/// Ends that are settled in one round.
+const SETTLE_BATCH: u32 = 100;
 /// How long an end may stay unsettled before another node takes it for abandoned.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -36,11 +28,11 @@ impl Tracker {
     pub async fn complete(
         &self,
         id: TaskId,
-        worker: Option<WorkerId>,
+        caller: Caller,
         result: Option<JsonObject>,
         keyed: Option<Keyed<Task>>,
     ) -> Result<Said<Task>> {
-        self.finish(id, Transition::Complete, worker, result, None, keyed).await
+        self.finish(id, Transition::Complete, caller, result, None, keyed).await
     }
 
     /// Ends a task badly.
@@ -48,24 +40,24 @@ impl Tracker {
     pub async fn fail(
         &self,
         id: TaskId,
-        worker: Option<WorkerId>,
+        caller: Caller,
         error: Option<JsonObject>,
         keyed: Option<Keyed<Task>>,
     ) -> Result<Said<Task>> {
-        self.finish(id, Transition::Fail, worker, None, error, keyed).await
+        self.finish(id, Transition::Fail, caller, None, error, keyed).await
     }
 
     /// Ends a task because its time is over, whether or not it is.
     #[tracing::instrument(name = "task.timeout", skip_all, fields(task.id = %id))]
     pub async fn time_out(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
-        self.finish(id, Transition::Timeout, None, None, None, keyed).await
+        self.finish(id, Transition::Timeout, Caller::default(), None, None, keyed).await
     }
 
     async fn finish(
         &self,
         id: TaskId,
         transition: Transition,
-        worker: Option<WorkerId>,
+        caller: Caller,
         result: Option<JsonObject>,
         error: Option<JsonObject>,
         keyed: Option<Keyed<Task>>,
@@ -74,7 +66,7 @@ impl Tracker {
         self.to_the_end(async move {
             let mut last_seq_id = 0;
             let said = tracker
-                .change_one(&id, transition, worker.as_ref(), keyed, async |task: Task| {
+                .change_one(&id, transition, &caller, keyed, async |task: Task| {
                     let status = transition.rule().to.unwrap_or(task.status);
                     let ending = Ending { status, result, error, at: tracker.clock.now() };
                     let change = tracker.close(task, ending).await?;
@@ -90,53 +82,8 @@ impl Tracker {
         .await
     }
 
-    /// Ends every overdue task, in bounded batches; says how many. Nodes that sweep at once share the work.
-    #[tracing::instrument(name = "tasks.sweep", skip_all)]
-    pub async fn sweep(&self) -> Result<u64> {
-        let tracker = self.clone();
-        self.to_the_end(async move {
-            let mut swept = 0;
-            for _ in 0..SWEEP_BATCHES {
-                let batch = tracker.sweep_batch(tracker.clock.now()).await?;
-                swept += batch;
-                if batch < u64::from(SWEEP_BATCH) {
-                    break;
-                }
-            }
-            Ok(swept)
-        })
-        .await
-    }
-
-    async fn sweep_batch(&self, now: Timestamp) -> Result<u64> {
-        let mut newest_of = std::collections::HashMap::new();
-        let overdue = Selection::Overdue { now, limit: SWEEP_BATCH };
-        let ended = self
-            .storage
-            .change(overdue, async |tasks: Vec<Task>| {
-                let changes: Vec<Result<Change>> = futures::stream::iter(tasks)
-                    .map(|task| self.close(task, Ending::timeout(now)))
-                    .buffer_unordered(CONCURRENCY)
-                    .collect()
-                    .await;
-                let changes = closable(changes)?;
-                newest_of
-                    .extend(changes.iter().map(|change| (change.task.id.clone(), newest(change))));
-                Ok::<_, Error>(changes)
-            })
-            .await?;
-        let rule = Transition::Timeout.rule();
-        futures::stream::iter(&ended)
-            .for_each_concurrent(CONCURRENCY, async |task| {
-                count(rule.event);
-                self.settle_or_leave(task, newest_of.get(&task.id).copied().unwrap_or(0)).await;
-            })
-            .await;
-        Ok(ended.len() as u64)
-    }
-
     /// Closes the log of a task that is about to end and takes its entries and receipts.
-    async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
+    pub(super) async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
         let newest = self.live.close(&task.id, task.attempt, ending.at).await?;
         let mut entries = Vec::new();
         let mut after = 0;
@@ -156,12 +103,13 @@ impl Tracker {
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
+        task.stall_check_at = None;
         Ok(Change { task, entries, receipts })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
     /// [`Tracker::settle_abandoned`] comes back to it.
-    async fn settle_or_leave(&self, task: &Task, last_seq_id: u64) {
+    pub(super) async fn settle_or_leave(&self, task: &Task, last_seq_id: u64) {
         if let Err(error) = self.settle(task, last_seq_id).await {
             tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
                 "the end is committed and will be published later");
@@ -197,7 +145,7 @@ impl Tracker {
     pub async fn settle_abandoned(&self) -> Result<u64> {
         let before = self.clock.now().minus(SETTLE_AFTER);
         let (mut settled, mut failed) = (0, None);
-        for task in self.storage.unsettled(before, SWEEP_BATCH).await? {
+        for task in self.storage.unsettled(before, SETTLE_BATCH).await? {
             match self.settle_left(&task).await {
                 Ok(()) => settled += 1,
                 Err(error) => {
@@ -210,34 +158,7 @@ impl Tracker {
     }
 }
 
-impl Ending {
-    fn timeout(at: Timestamp) -> Self {
-        Self { status: Status::Timeout, result: None, error: None, at }
-    }
-}
-
-fn newest(change: &Change) -> u64 {
+/// The number of the newest entry that is sealed with `change`.
+pub(super) fn newest(change: &Change) -> u64 {
     change.entries.last().map_or(0, |entry| entry.seq_id)
-}
-
-/// The changes that could be made. One log that cannot be closed does not keep the others from ending;
-/// if none could, that is the answer.
-fn closable(changes: Vec<Result<Change>>) -> Result<Vec<Change>> {
-    let (mut made, mut failed) = (Vec::with_capacity(changes.len()), None);
-    for change in changes {
-        match change {
-            Ok(change) => made.push(change),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "an overdue task was not swept"
-                );
-                failed = Some(error);
-            }
-        }
-    }
-    match failed {
-        Some(error) if made.is_empty() => Err(error),
-        _ => Ok(made),
-    }
 }

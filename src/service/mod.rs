@@ -6,18 +6,24 @@
 //! | `once` | what is said to a request that may come twice |
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
-//! | `finish` | complete, fail, time out; sweep what is overdue; settle what a crash left |
+//! | `lease` | a worker says that it is alive |
+//! | `finish` | complete, fail, time out; settle what a crash left |
+//! | `cancel` | end a task before it is done |
+//! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
 
+mod cancel;
 mod claim;
 mod error;
 mod finish;
+mod lease;
 mod once;
 mod progress;
 mod query;
 mod register;
+mod sweep;
 mod track;
 mod watch;
 
@@ -31,6 +37,7 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::live::{Hub, Live};
 use crate::storage::Storage;
+pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use once::Said;
 pub use progress::Accepted;

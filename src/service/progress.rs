@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tracker};
-use crate::domain::{JsonObject, Key, Receipt, TaskId, Timestamp, Transition, WorkerId};
-use crate::live::{Append, Appended, Fence, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
+use crate::domain::{Caller, JsonObject, Key, Receipt, TaskId, Timestamp, Transition};
+use crate::live::{Append, Appended, Fence, Grant, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
 
 /// How long an append waits for an end in flight to become visible.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -18,13 +18,19 @@ pub struct Accepted {
     pub last_seq_id: u64,
     /// When.
     pub timestamp: Timestamp,
-    /// Whether that was at an earlier request of the same key.
+    /// When the worker's lease runs out if nothing more is heard of it.
+    pub lease_expires_at: Option<Timestamp>,
+    /// Whether somebody wants the task to end.
+    pub cancel_requested: bool,
+    /// Whether that was at an earlier request of the same key; then all of it is as of then.
     pub is_repeated: bool,
 }
 
 impl From<Receipt> for Accepted {
-    fn from(Receipt { last_seq_id, at, .. }: Receipt) -> Self {
-        Self { last_seq_id, timestamp: at, is_repeated: true }
+    fn from(Receipt { last_seq_id, at, lease, cancel_requested, .. }: Receipt) -> Self {
+        let lease_expires_at = lease.map(|lease| at.plus(lease));
+        let (timestamp, is_repeated) = (at, true);
+        Self { last_seq_id, timestamp, lease_expires_at, cancel_requested, is_repeated }
     }
 }
 
@@ -33,14 +39,16 @@ impl Tracker {
     /// close an end came.
     ///
     /// The hot path is one call to the live log. Only where its fence does not let the caller in is the durable
-    /// truth asked: at the first append of an attempt, after an end, and for a wrong worker. With a key
-    /// the entries are appended once for all requests of it, whatever becomes of the task in between.
+    /// truth asked: at the first append of an attempt, after an end, for a wrong worker, and when something has
+    /// changed that the worker is to hear. An append renews the lease without a word to the durable truth: whoever
+    /// finds the lease run out there looks at the newest entry first. With a key the entries are appended once for
+    /// all requests of it, whatever becomes of the task in between.
     #[tracing::instrument(name = "task.progress", skip_all, fields(task.id = %id))]
     pub async fn progress(
         &self,
         id: &TaskId,
         entries: &[JsonObject],
-        worker: Option<&WorkerId>,
+        caller: &Caller,
         key: Option<&Key>,
     ) -> Result<Accepted> {
         let now = self.clock.now();
@@ -48,17 +56,23 @@ impl Tracker {
         let mut pause = Duration::from_millis(5);
         let mut verified = None;
         loop {
-            let append = Append { entries, worker, now, verified: verified.as_ref(), key };
+            let append = Append { entries, caller, now, verified: verified.as_ref(), key };
             let fence = match self.live.append(id, append).await? {
-                Appended::Kept { last_seq_id } => {
+                Appended::Kept { last_seq_id, grant } => {
                     metrics::counter!("entries_appended_total").increment(entries.len() as u64);
-                    return Ok(Accepted { last_seq_id, timestamp: now, is_repeated: false });
+                    return Ok(Accepted {
+                        last_seq_id,
+                        timestamp: now,
+                        lease_expires_at: grant.lease.map(|lease| now.plus(lease)),
+                        cancel_requested: grant.cancel_requested,
+                        is_repeated: false,
+                    });
                 }
                 Appended::Before(receipt) => return Ok(receipt.into()),
                 Appended::Reused => return Err(Error::KeyReused),
                 Appended::Unverified(fence) => fence,
             };
-            verified = match (self.verify(id, worker, fence, now).await, key) {
+            verified = match (self.verify(id, caller, fence, now).await, key) {
                 // Nothing is taken now, but it may have been before: an end took the receipts with it.
                 (Err(refused @ Error::Refused { .. }), Some(key)) => {
                     let receipt = self.receipt(key, now).await?;
@@ -83,21 +97,28 @@ impl Tracker {
     async fn verify(
         &self,
         id: &TaskId,
-        worker: Option<&WorkerId>,
+        caller: &Caller,
         fence: Fence,
         now: Timestamp,
     ) -> Result<Option<Verified>> {
         let task = self.existing(id).await?;
         Transition::Progress
-            .check(task.status, task.worker_id.as_ref(), worker)
+            .check(task.status, &task.holder(), caller)
             .map_err(|refused| Error::refused(id, refused))?;
         if matches!(fence, Fence::Closed { attempt } if attempt >= task.attempt) {
             return Ok(None);
         }
+        if task.stalled_at.is_some() {
+            self.recover(id.clone(), task.attempt).await?;
+        }
         Ok(Some(Verified {
             fence,
-            attempt: task.attempt,
-            worker: task.worker_id,
+            grant: Grant {
+                attempt: task.attempt,
+                holder: task.holder(),
+                lease: task.lease.as_ref().and_then(|lease| lease.length),
+                cancel_requested: task.cancellation.is_some(),
+            },
             last_sealed: self.storage.last_sealed(id).await?,
             // A task that is long overdue and not swept yet must not lose what it says now.
             expires_at: (task.timeout_at.plus(KEPT_AFTER_DEADLINE)).max(now.plus(KEPT_AT_LEAST)),

@@ -1,11 +1,12 @@
 //! Register a task; retry an ended one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Error, Result, Said, Tracker, count};
 use crate::domain::lifecycle::Refused;
-use crate::domain::{JsonObject, Keyed, NewTask, Task, TaskId, TaskType, Transition};
+use crate::domain::{
+    Caller, JsonObject, Keyed, NewTask, Task, TaskId, TaskType, Terms, Transition,
+};
 use crate::storage::Outcome;
 
 /// What a client says of a task it registers.
@@ -19,14 +20,14 @@ pub struct Registration {
     pub metadata: Option<JsonObject>,
     /// What the worker needs.
     pub params: Option<JsonObject>,
-    /// How long it may take from now on.
-    pub timeout: Duration,
+    /// How it is to be run.
+    pub terms: Terms,
 }
 
 impl From<Registration> for NewTask {
     fn from(registration: Registration) -> Self {
-        let Registration { id, task_type, metadata, params, timeout } = registration;
-        Self { id: id.unwrap_or_default(), task_type, metadata, params, timeout }
+        let Registration { id, task_type, metadata, params, terms } = registration;
+        Self { id: id.unwrap_or_default(), task_type, metadata, params, terms }
     }
 }
 
@@ -85,7 +86,7 @@ impl Tracker {
         .await
     }
 
-    /// Makes a new pending task of one that failed or timed out. Of several callers one makes the child.
+    /// Makes a new pending task of one that failed, timed out or was cancelled. Of several callers one makes the child.
     #[tracing::instrument(name = "task.retry", skip_all, fields(task.id = %id))]
     pub async fn retry(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
         let tracker = self.clone();
@@ -104,7 +105,7 @@ impl Tracker {
     /// The task, if it has ended in a way that may be tried again. Then it does not change any more.
     async fn retriable(&self, id: &TaskId) -> Result<Task> {
         let parent = self.existing(id).await?;
-        let checked = Transition::Retry.check(parent.status, None, None);
+        let checked = Transition::Retry.check(parent.status, &parent.holder(), &Caller::default());
         checked.map_err(|refused| Error::refused(id, refused))?;
         Ok(parent)
     }

@@ -184,7 +184,7 @@ impl Track {
                     }
                     break;
                 }
-                Event::Status(_) => Offer::Next,
+                Event::Status(_) | Event::Notice(_) => Offer::Next,
             };
             match offer {
                 Offer::Next => events.push(delivery),
@@ -205,7 +205,7 @@ impl Track {
     fn measure(&self, events: &[Arc<Delivery>]) {
         let newest = events.iter().rev().find_map(|delivery| match &delivery.event {
             Event::Progress(entry) => Some(entry.timestamp),
-            Event::Status(_) => None,
+            Event::Status(_) | Event::Notice(_) => None,
         });
         if let Some(published) = newest {
             let took = self.tracker.clock.now().since(published);

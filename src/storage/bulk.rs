@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 
 use super::idempotency::{Outcome, Reserved, remember};
-use super::tasks::{TaskRow, columns};
+use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect};
 use crate::database::{Executor, Statement};
 use crate::domain::{Keyed, NewTask, Status, Task, TaskId, Timestamp};
@@ -63,8 +63,10 @@ impl Storage {
                     new.task_type.as_str(),
                     new.metadata.as_ref().map(crate::domain::JsonObject::as_str),
                     new.params.as_ref().map(crate::domain::JsonObject::as_str),
-                    new.timeout.as_secs(),
+                    new.terms.timeout.as_secs(),
                     at,
+                    new.terms.max_attempts,
+                    new.terms.stall.map(|stall| stall.as_secs()),
                 ])
             })
             .collect();
@@ -72,9 +74,9 @@ impl Storage {
         // By id, so that batches that share ids wait for each other in one order and not in a circle.
         let rows: Vec<TaskRow> = Statement::new(format!(
             "INSERT INTO tracker_tasks (id, task_type, status, metadata, params, timeout_seconds,
-                 created_at, updated_at, timeout_at)
+                 created_at, updated_at, timeout_at, max_attempts, stall_seconds)
              SELECT id, task_type, $3, metadata, params, timeout_seconds, created_at, created_at,
-                 timeout_at
+                 timeout_at, max_attempts, stall_seconds
              FROM ({batch}) AS batch WHERE TRUE ORDER BY id
              ON CONFLICT DO NOTHING RETURNING {columns}"
         ))

@@ -28,6 +28,15 @@ pub(super) fn in_first_parameter(kind: Kind) -> &'static str {
     }
 }
 
+/// The instant `column` seconds after `instant`: an interval on Postgres, microseconds on SQLite. NULL where the
+/// column is.
+pub(super) fn after_seconds(kind: Kind, instant: &str, column: &str) -> String {
+    match kind {
+        Kind::Postgres => format!("{instant} + {column} * interval '1 second'"),
+        Kind::Sqlite => format!("{instant} + {column} * 1000000"),
+    }
+}
+
 /// How a claim looks for its task.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Look {
@@ -52,7 +61,7 @@ pub(super) fn looks(kind: Kind, types: usize) -> &'static [Look] {
 /// `task_type = ANY($1) ORDER BY created_at` would lose the index order and sort every pending task.
 /// Instead each type offers its oldest by the partial index, and the oldest of all is taken.
 ///
-/// On Postgres each of several types offers `$6` tasks and the first that is not locked by another claim is
+/// On Postgres each of several types offers `$8` tasks and the first that is not locked by another claim is
 /// taken: `LATERAL` with a lock inside is always a nested loop, which visits the offers in their order
 /// and stops at the first it gets. Sorting outside would lock every offer. One type needs no offers: its range
 /// of the index is walked until a row is free. SQLite has one writer, so its oldest is free.
@@ -70,7 +79,7 @@ pub(super) fn oldest_pending(kind: Kind, look: Look) -> &'static str {
                    CROSS JOIN LATERAL (
                        SELECT id, created_at FROM tracker_tasks
                        WHERE status = 'pending' AND task_type = wanted.task_type
-                       ORDER BY created_at, id LIMIT $6) AS offer
+                       ORDER BY created_at, id LIMIT $8) AS offer
                    ORDER BY offer.created_at, offer.id) AS offered
              CROSS JOIN LATERAL (
                  SELECT id FROM tracker_tasks
@@ -106,8 +115,8 @@ pub(super) fn pending_types(kind: Kind) -> &'static str {
     }
 }
 
-/// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, seconds, place]`, for SQLite has no
-/// arrays to unnest; `$2` is the instant of the first.
+/// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, timeout, place, attempts,
+/// stall]`, for SQLite has no arrays to unnest; `$2` is the instant of the first.
 pub(super) fn batch(kind: Kind) -> &'static str {
     match kind {
         Kind::Postgres => {
@@ -115,14 +124,16 @@ pub(super) fn batch(kind: Kind) -> &'static str {
                  value ->> 3 AS params, (value ->> 4)::bigint AS timeout_seconds,
                  $2 + (value ->> 5)::bigint * interval '1 microsecond' AS created_at,
                  $2 + (value ->> 5)::bigint * interval '1 microsecond'
-                    + (value ->> 4)::bigint * interval '1 second' AS timeout_at
+                    + (value ->> 4)::bigint * interval '1 second' AS timeout_at,
+                 (value ->> 6)::bigint AS max_attempts, (value ->> 7)::bigint AS stall_seconds
              FROM json_array_elements($1::json)"
         }
         Kind::Sqlite => {
             "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
                  value ->> 3 AS params, value ->> 4 AS timeout_seconds,
                  $2 + (value ->> 5) AS created_at,
-                 $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at
+                 $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at,
+                 value ->> 6 AS max_attempts, value ->> 7 AS stall_seconds
              FROM json_each($1)"
         }
     }

@@ -9,7 +9,8 @@
 
 use serde_json::json;
 
-use super::tasks::{Change, Selection, insert_row, retry_of};
+use super::change::{Change, Selection};
+use super::tasks::{insert_row, retry_of};
 use super::{Error, Storage, dialect, unreadable};
 use crate::database::{Kind, Statement, Transaction};
 use crate::domain::once::KEPT_FOR;

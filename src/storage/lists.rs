@@ -1,6 +1,6 @@
 //! Keyset pages of tasks, newest first, and counts.
 
-use super::tasks::{TaskRow, columns};
+use super::row::{TaskRow, columns};
 use super::{Error, Storage, unreadable};
 use crate::database::{Statement, Value};
 use crate::domain::{Entry, Status, Task, TaskId, TaskType, Timestamp, WorkerId};

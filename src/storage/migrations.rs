@@ -11,12 +11,18 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 2] = [
+const FILES: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "core",
         include_str!("../../migrations/postgres/0001_core.sql"),
         include_str!("../../migrations/sqlite/0001_core.sql"),
+    ),
+    (
+        2,
+        "leases",
+        include_str!("../../migrations/postgres/0002_leases.sql"),
+        include_str!("../../migrations/sqlite/0002_leases.sql"),
     ),
     (
         3,
@@ -86,7 +92,9 @@ mod tests {
         sql.lines()
             .filter(|line| !line.trim_start().starts_with("--"))
             .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["CREATE", "TABLE" | "INDEX", name, ..] | ["CONSTRAINT", name, ..] => Some(name),
+                ["CREATE", "TABLE" | "INDEX", name, ..]
+                | ["CONSTRAINT", name, ..]
+                | ["ALTER", "TABLE", _, "ADD", "COLUMN", name, ..] => Some(name),
                 [name, kind, ..] if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') => {
                     line.starts_with("    ").then_some(name)
                 }

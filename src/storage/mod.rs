@@ -3,7 +3,9 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`migrations`] | the schema, brought up to date under a lock |
-//! | `tasks` | registering, claiming, reading, changing a status |
+//! | `tasks` | registering, claiming, reading; what is not settled yet |
+//! | `change` | the one way a status changes |
+//! | `row` | a task as a row |
 //! | `bulk` | registering many at once |
 //! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
@@ -15,19 +17,21 @@
 //! never knows what a status means; time is always an argument; a transaction never leaves a method.
 
 mod bulk;
+mod change;
 mod dialect;
 mod entries;
 mod idempotency;
 mod lists;
 pub mod migrations;
 mod plans;
+mod row;
 mod tasks;
 
 use crate::database::Database;
 pub use crate::database::Error;
+pub use change::{Change, Due, Selection};
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
-pub use tasks::{Change, Selection};
 
 /// The tables of the core; cheap to clone.
 #[derive(Debug, Clone)]

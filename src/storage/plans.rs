@@ -1,9 +1,9 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
 use super::lists::list_statement;
-use super::{Cursor, Error, Filter, Selection, Storage, dialect, unreadable};
+use super::{Cursor, Due, Error, Filter, Selection, Storage, dialect, unreadable};
 use crate::database::{Kind, Statement};
-use crate::domain::{Status, TaskId, TaskType, Timestamp, WorkerId};
+use crate::domain::{Lease, Status, TaskId, TaskType, Timestamp, WorkerId};
 
 impl Storage {
     /// How the database would run the statements whose cost must not grow with the table: a name and
@@ -15,17 +15,22 @@ impl Storage {
         let cursor = Some(Cursor { created_at: now, id: TaskId::new() });
         let list =
             |filter: Filter| list_statement(&Filter { cursor: cursor.clone(), ..filter }, 50);
+        let lease = Lease::new(None, now);
         let claim = |types: &[TaskType]| {
-            self.claim_statement(types, dialect::looks(kind, types.len())[0], &a_worker, now)
+            let look = dialect::looks(kind, types.len())[0];
+            self.claim_statement(types, look, &a_worker, &lease, now)
         };
-        let overdue = Selection::Overdue { now, limit: 100 };
+        let sweep = |due: Due| Selection::Due { due, now, limit: 100 }.statement(kind);
         let by_type = Filter { task_type: Some(a_type.clone()), ..Filter::default() };
         let by_worker = Filter { worker_id: Some(a_worker.clone()), ..Filter::default() };
         let by_status = Filter { status: Some(Status::Failed), ..Filter::default() };
         let statements = [
             ("claim of one type", claim(std::slice::from_ref(&a_type))),
             ("claim of two types", claim(&[a_type.clone(), a_type])),
-            ("sweep", overdue.statement(kind)),
+            ("sweep", sweep(Due::Deadline)),
+            ("sweep of leases", sweep(Due::Lease)),
+            ("sweep of stalls", sweep(Due::StallCheck)),
+            ("sweep of the cancelled", sweep(Due::Grace)),
             ("forgotten answers", self.forget_statement(now)),
             ("list", list(Filter::default())),
             ("list by type", list(by_type)),

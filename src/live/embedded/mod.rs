@@ -16,12 +16,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
-    Verified,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Grant, Hub, Live, OPENING_FOR, PAGE_BYTES,
+    Page, Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
-    Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp, WorkerId,
+    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
 
 /// Connections that read beside the writer.
@@ -107,7 +107,7 @@ impl EmbeddedLive {
         log: &mut Log,
         entries: Vec<JsonObject>,
         now: Timestamp,
-        key: Option<Key>,
+        once: Option<(Key, &Grant)>,
     ) -> Result<u64, Error> {
         let before = match log.last_seq_id {
             Some(last_seq_id) => last_seq_id,
@@ -126,12 +126,7 @@ impl EmbeddedLive {
         .bind(task)
         .bind(before + 1)
         .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>());
-        let receipt = key.map(|Key { hash, fingerprint, .. }| Receipt {
-            hash,
-            fingerprint,
-            last_seq_id,
-            at: now,
-        });
+        let receipt = once.map(|(key, grant)| once::receipt(key, last_seq_id, grant, now));
         self.write(task, statement, receipt)
             .await
             // Whether it was kept is not known: the file is asked before the next.
@@ -147,7 +142,7 @@ impl EmbeddedLive {
         self,
         task: TaskId,
         entries: Vec<JsonObject>,
-        worker: Option<WorkerId>,
+        caller: Caller,
         now: Timestamp,
         verified: Option<Verified>,
         key: Option<Key>,
@@ -159,15 +154,17 @@ impl EmbeddedLive {
         {
             return Ok(before);
         }
-        if let Err(fence) = log.admit(worker.as_ref(), now, verified.as_ref()) {
-            return Ok(Appended::Unverified(fence));
-        }
+        let grant = match log.admit(&caller, now, verified.as_ref()) {
+            Ok(grant) => grant,
+            Err(fence) => return Ok(Appended::Unverified(fence)),
+        };
         if let Some(verified) = verified {
             let newest = self.newest(&task).await?;
             log.last_seq_id = Some(newest.max(verified.last_sealed));
         }
-        let last_seq_id = self.keep(&task, &mut log, entries, now, key).await?;
-        Ok(Appended::Kept { last_seq_id })
+        let last_seq_id =
+            self.keep(&task, &mut log, entries, now, key.map(|key| (key, &grant))).await?;
+        Ok(Appended::Kept { last_seq_id, grant })
     }
 }
 
@@ -175,10 +172,10 @@ impl Log {
     /// The rule of the fence, as `append.lua` has it: lets the caller in, or says which fence does not.
     fn admit(
         &mut self,
-        worker: Option<&WorkerId>,
+        caller: &Caller,
         now: Timestamp,
         verified: Option<&Verified>,
-    ) -> Result<(), Fence> {
+    ) -> Result<Grant, Fence> {
         if self.has_fallen(now) {
             self.fence = None;
         }
@@ -187,13 +184,16 @@ impl Log {
             None => self.stand(Fence::opening(), Some(now.plus(OPENING_FOR))),
         };
         if let Some(verified) = verified {
-            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
+            let open = Fence::Open(verified.grant.clone());
             if fence == verified.fence || fence == open {
                 self.stand(open, None);
-                return Ok(());
+                return Ok(verified.grant.clone());
             }
         }
-        if fence.admits(worker) { Ok(()) } else { Err(fence) }
+        match fence {
+            Fence::Open(grant) if grant.admits(caller) => Ok(grant),
+            fence => Err(fence),
+        }
     }
 
     fn close(&mut self, attempt: u32, now: Timestamp) {
@@ -217,7 +217,7 @@ impl Live for EmbeddedLive {
         let append = self.clone().append_owned(
             task.clone(),
             append.entries.to_vec(),
-            append.worker.cloned(),
+            append.caller.clone(),
             append.now,
             append.verified.cloned(),
             append.key.cloned(),
@@ -319,8 +319,20 @@ impl Live for EmbeddedLive {
         Ok(Ended::Gone)
     }
 
-    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
-        self.hub.deliver(task, Event::Status(change.clone()));
+    async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error> {
+        // A log that nobody has asked for has no fence.
+        let log = self.lock().by_task.get(task).map(Arc::clone);
+        let Some(log) = log else { return Ok(()) };
+        let mut log = log.lock().await;
+        match &log.fence {
+            Some(Fence::Closed { attempt }) if Some(*attempt) != closed => {}
+            _ => (log.fence, log.fence_expires_at) = (None, None),
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
+        self.hub.deliver(task, event.clone());
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::EmbeddedLive;
 use crate::database::Statement;
 use crate::domain::once::KEPT_FOR;
 use crate::domain::{Key, Receipt, TaskId, Timestamp};
-use crate::live::{Appended, Error};
+use crate::live::{Appended, Error, Grant};
 
 /// The schema, in one statement.
 pub(super) const SCHEMA: &str = include_str!("receipts.sql");
@@ -86,6 +86,13 @@ impl EmbeddedLive {
             .await?;
         Ok(())
     }
+}
+
+/// What is kept of an append under `key`.
+pub(super) fn receipt(key: Key, last_seq_id: u64, grant: &Grant, at: Timestamp) -> Receipt {
+    let Key { hash, fingerprint, .. } = key;
+    let (lease, cancel_requested) = (grant.lease, grant.cancel_requested);
+    Receipt { hash, fingerprint, last_seq_id, at, lease, cancel_requested }
 }
 
 fn parse(row: ReceiptRow) -> Result<Receipt, Error> {

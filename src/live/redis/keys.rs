@@ -36,7 +36,7 @@ impl Keys {
         format!("{}:{day}", self.of_task("receipts", task))
     }
 
-    /// Channel: its events. `p` and lines of entries, or `s` and a change of status.
+    /// Channel: its events. `p` and lines of entries, `s` and a change of status, or `n` and a notice.
     pub fn live(&self, task: &TaskId) -> String {
         self.of_task("live", task)
     }

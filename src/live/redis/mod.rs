@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
 };
-use crate::domain::{Entry, Receipt, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
 
 /// A command that takes longer has failed: nothing hangs on a broker that is silent.
@@ -50,6 +50,7 @@ struct Scripts {
     read: Script,
     close: Script,
     end: Script,
+    recheck: Script,
 }
 
 impl std::fmt::Debug for RedisLive {
@@ -99,6 +100,7 @@ impl RedisLive {
             read: Script::new(include_str!("read.lua")),
             close: Script::new(include_str!("close.lua")),
             end: Script::new(include_str!("end.lua")),
+            recheck: Script::new(include_str!("recheck.lua")),
         };
         Ok(Self { keys, commands, pages, scripts, stop })
     }
@@ -113,13 +115,13 @@ impl Live for RedisLive {
         call.key(self.keys.fence(task)).key(self.keys.seq(task)).key(self.keys.progress(task));
         call.arg(self.keys.live(task))
             .arg(append.now.to_string())
-            .arg(append.worker.map_or("", |worker| worker.as_str()))
+            .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
+            .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
             .arg(Fence::opening().to_string())
             .arg(millis(OPENING_FOR));
         if let Some(verified) = append.verified {
-            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
             call.arg(verified.fence.to_string())
-                .arg(open.to_string())
+                .arg(Fence::Open(verified.grant.clone()).to_string())
                 .arg(verified.last_sealed)
                 .arg(verified.expires_at.as_millis());
         } else {
@@ -131,29 +133,13 @@ impl Live for RedisLive {
         if let Some(key) = append.key {
             once::say(&mut call, &self.keys, task, key, append.now);
         }
-        let reply: (i64, Option<String>) = {
-            let reply: Vec<Value> = call.invoke_async(&mut self.commands.clone()).await?;
-            let mut reply = reply.into_iter();
-            let last = reply.next().ok_or_else(|| unexpected("an empty reply to an append"))?;
-            (
-                ::redis::from_redis_value(last).map_err(RedisError::from)?,
-                reply
-                    .next()
-                    .map(::redis::from_redis_value)
-                    .transpose()
-                    .map_err(RedisError::from)?,
-            )
+        let (last, fence): (i64, String) = call.invoke_async(&mut self.commands.clone()).await?;
+        let Ok(last_seq_id) = u64::try_from(last) else {
+            return once::before(append.key, &fence);
         };
-        match reply {
-            (last, None) => {
-                let last_seq_id =
-                    u64::try_from(last).map_err(|_| unexpected("a number below 0"))?;
-                Ok(Appended::Kept { last_seq_id })
-            }
-            (once::SAID, Some(receipt)) => once::before(append.key, &receipt),
-            (_, Some(fence)) => Ok(Appended::Unverified(
-                fence.parse().map_err(|error| Error::Failed(Box::new(error)))?,
-            )),
+        match fence.parse().map_err(|error| Error::Failed(Box::new(error)))? {
+            Fence::Open(grant) if last_seq_id > 0 => Ok(Appended::Kept { last_seq_id, grant }),
+            fence => Ok(Appended::Unverified(fence)),
         }
     }
 
@@ -249,8 +235,24 @@ impl Live for RedisLive {
         Ok(if gone { Ended::Gone } else { Ended::Unsealed })
     }
 
-    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
-        let text = format!("s{}", message(change)?);
+    async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error> {
+        let closed = closed.map(|attempt| Fence::Closed { attempt }.to_string());
+        Ok(self
+            .scripts
+            .recheck
+            .key(self.keys.fence(task))
+            .arg(closed.unwrap_or_default())
+            .invoke_async(&mut self.commands.clone())
+            .await?)
+    }
+
+    async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
+        let text = match event {
+            // Published where they are kept.
+            Event::Progress(_) => return Ok(()),
+            Event::Status(change) => format!("s{}", message(change)?),
+            Event::Notice(notice) => format!("n{}", message(notice)?),
+        };
         Ok(self.commands.clone().publish(self.keys.live(task), text).await?)
     }
 
@@ -302,8 +304,8 @@ fn entry(line: Value) -> Result<Entry, Error> {
     Entry::parse(&line).map_err(|error| Error::Failed(error.into()))
 }
 
-fn message(change: &StatusChange) -> Result<String, Error> {
-    serde_json::to_string(change).map_err(|error| Error::Failed(error.into()))
+fn message(event: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(event).map_err(|error| Error::Failed(error.into()))
 }
 
 fn unexpected(what: &str) -> Error {

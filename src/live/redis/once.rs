@@ -14,8 +14,6 @@ use crate::live::{Appended, Error};
 /// The script of an append, and what is around it where the request has a key.
 pub(super) const SCRIPT: &str =
     concat!(include_str!("once.lua"), include_str!("append.lua"), include_str!("receipt.lua"));
-/// What stands in a reply in place of a number where there is a receipt.
-pub(super) const SAID: i64 = -1;
 /// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
 

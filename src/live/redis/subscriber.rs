@@ -137,6 +137,11 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
             Ok(change) => hub.deliver(&task, Event::Status(change)),
             Err(_) => unreadable(message, "a change of status"),
         }
+    } else if let Some(notice) = text.strip_prefix('n') {
+        match serde_json::from_str(notice) {
+            Ok(notice) => hub.deliver(&task, Event::Notice(notice)),
+            Err(_) => unreadable(message, "a notice"),
+        }
     } else {
         unreadable(message, "an unknown kind");
     }

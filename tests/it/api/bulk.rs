@@ -78,6 +78,7 @@ async fn a_task_of_many_is_like_one_that_came_alone(
     let server = Server::start(mode).await;
     let task = json!({
         "taskType": "any text: {ü} 日本語 $1 ? '\"", "timeoutSeconds": 31_536_000,
+        "maxAttempts": 7, "stallSeconds": 90,
         "metadata": { "b": u64::MAX, "a": "\u{0}\\u0000 \u{1f980}", "n": null },
         "params": { "nested": [[{ "deep": [] }]], "quote": "'\"\\" },
     });

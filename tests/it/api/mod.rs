@@ -11,6 +11,9 @@
 //! | `waiting` | claims that wait for a task to appear |
 //! | `lifecycle` | every transition from every status, as the table has it |
 //! | `workers` | who may end or give back a task; release |
+//! | `leases` | a worker that falls silent, and one that comes back too late |
+//! | `cancel` | ending a task before it is done |
+//! | `stalls` | a worker that is alive and gets nowhere |
 //! | `retry` | retrying, and the chain it makes |
 //! | `races` | of many callers at once exactly one wins |
 //! | `progress` | entries and their numbers |
@@ -29,11 +32,13 @@
 //! | `outage` | a broker that is away |
 
 mod bulk;
+mod cancel;
 mod claim;
 mod closing;
 mod filters;
 mod idempotency;
 mod joining;
+mod leases;
 mod lifecycle;
 mod lines;
 mod list;
@@ -48,6 +53,7 @@ mod register;
 mod repeats;
 mod retry;
 mod sealing;
+mod stalls;
 mod timeouts;
 mod track;
 mod values;

@@ -21,6 +21,9 @@ fn entry_of(bytes: usize) -> String {
     format!(r#"{{"fill":"{}"}}"#, "x".repeat(bytes - frame))
 }
 
+/// What every answer to a worker says, and the number, in the order of the alphabet.
+const STANDING: [&str; 4] = ["cancelRequested", "leaseExpiresAt", "seqId", "serverTime"];
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
@@ -31,7 +34,7 @@ async fn entries_are_numbered_from_one(#[values(Embedded, Node, TwoNodes)] mode:
         let reply = appended(&server, &id, json!({ "progress": { "percent": number * 10 } })).await;
         assert_eq!(reply.status, 200, "{}", reply.text);
         let answer = reply.json();
-        assert_eq!(names(&answer), ["seqId", "taskId", "timestamp"]);
+        assert_eq!(names(&answer), [&STANDING[..], &["taskId", "timestamp"]].concat());
         assert_eq!((&answer["taskId"], &answer["seqId"]), (&json!(id), &json!(number)));
         let at = instant(&answer["timestamp"]);
         assert!(at.as_millis() >= before.as_millis() && at <= server.clock.now());
@@ -127,7 +130,9 @@ async fn a_batch_answers_with_its_last_number_and_its_count(
     let reply =
         appended(&server, &id, json!({ "entries": entries, "workerId": "worker-1" })).await.ok();
     assert_eq!((&reply["seqId"], &reply["count"]), (&json!(2501), &json!(2500)));
-    assert_eq!(names(&reply), ["count", "seqId", "taskId", "timestamp"]);
+    let [cancel, rest @ ..] = STANDING;
+    let members = [&[cancel, "count"], &rest[..], &["taskId", "timestamp"]].concat();
+    assert_eq!(names(&reply), members);
     let one = appended(&server, &id, json!({ "entries": [{ "n": 2500 }] })).await.ok();
     assert_eq!((&one["seqId"], &one["count"]), (&json!(2502), &json!(1)));
     for ended in [false, true] {

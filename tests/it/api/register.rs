@@ -11,17 +11,28 @@ use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
 use crate::harness::Server;
 
 /// The members of a task, in the order of the alphabet.
-const MEMBERS: [&str; 17] = [
+const MEMBERS: [&str; 28] = [
+    "attempt",
+    "cancelDeadline",
+    "cancelReason",
+    "cancelRequestedAt",
     "completedAt",
     "createdAt",
     "error",
     "id",
+    "lastHeartbeatAt",
+    "leaseExpiresAt",
+    "leaseSeconds",
+    "lostAttempts",
+    "maxAttempts",
     "metadata",
     "originalTaskId",
     "params",
     "progressHistory",
     "result",
     "retryCount",
+    "stallSeconds",
+    "stalledAt",
     "startedAt",
     "status",
     "taskType",
@@ -58,6 +69,9 @@ async fn a_task_is_registered_with_defaults(#[values(Embedded, Node, TwoNodes)] 
         "workerId": null, "originalTaskId": null, "retryCount": 0,
         "createdAt": body["createdAt"], "updatedAt": body["createdAt"], "startedAt": null,
         "completedAt": null, "timeoutAt": body["timeoutAt"],
+        "attempt": 0, "maxAttempts": 3, "lostAttempts": 0, "leaseSeconds": null,
+        "leaseExpiresAt": null, "lastHeartbeatAt": null, "stallSeconds": null, "stalledAt": null,
+        "cancelRequestedAt": null, "cancelReason": null, "cancelDeadline": null,
     });
     assert_eq!(task, expected);
 }
@@ -69,6 +83,7 @@ async fn what_is_given_is_kept_on_every_node(#[values(Embedded, Node, TwoNodes)]
     let given = json!({
         "taskId": "nightly:2026-11-20_a.B", "taskType": "Bericht für März 🦀",
         "metadata": { "tenant": "acme" }, "params": { "month": 3 }, "timeoutSeconds": 60,
+        "maxAttempts": 7, "stallSeconds": 9,
         "unknown": "members are passed over",
     });
     let body = server.post("/tasks", given.clone()).await.ok();
@@ -77,7 +92,9 @@ async fn what_is_given_is_kept_on_every_node(#[values(Embedded, Node, TwoNodes)]
     assert_eq!(given_time.as_secs(), 60);
     for node in 0..server.nodes.len() {
         let task = server.get_at(node, "/tasks/nightly:2026-11-20_a.B").await.ok();
-        for name in ["taskType", "metadata", "params", "timeoutSeconds"] {
+        for name in
+            ["taskType", "metadata", "params", "timeoutSeconds", "maxAttempts", "stallSeconds"]
+        {
             assert_eq!(task[name], given[name], "{name}");
         }
     }

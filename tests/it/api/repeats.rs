@@ -161,6 +161,36 @@ async fn of_twins_that_finish_at_once_all_hear_that_it_is_done(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_a_lease_hears_again_what_it_was_told(
+    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+) {
+    let server = Server::start(mode).await;
+    let id = server.registered("t").await;
+    let path = |word: &str| format!("/tasks/{id}/{word}");
+    let start = json!({ "workerId": "worker-1", "leaseSeconds": 60 });
+    let started = post_keyed(&server, &path("start"), "k", &start).await;
+    let token = started.ok()["leaseToken"].clone();
+    assert!(token.is_string(), "{}", started.text);
+    is_repeated(&started, &post_keyed(&server, &path("start"), "k", &start).await);
+    let entry = json!({ "progress": { "percent": 1 }, "leaseToken": token });
+    let told = append(&server, &id, "k", &entry).await;
+    assert!(told.ok()["leaseExpiresAt"].is_string(), "{}", told.text);
+    server.post(&path("cancel"), json!({ "reason": "enough" })).await.ok();
+    let warned = append(&server, &id, "warned", &entry).await;
+    assert_eq!(warned.ok()["cancelRequested"], true);
+    let release = json!({ "workerId": "worker-1", "leaseToken": token });
+    let released = post_keyed(&server, &path("release"), "k", &release).await;
+    assert_eq!(released.ok()["status"], "cancelled");
+    // The attempt is over, and so is the task: what it did is acknowledged all the same.
+    is_repeated(&told, &append(&server, &id, "k", &entry).await);
+    is_repeated(&warned, &append(&server, &id, "warned", &entry).await);
+    is_repeated(&released, &post_keyed(&server, &path("release"), "k", &release).await);
+    is_repeated(&started, &post_keyed(&server, &path("start"), "k", &start).await);
+    assert_eq!(seq_ids(&server.task(&id).await), [1, 2]);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_have_no_key(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
     let server = Server::start(mode).await;
     let id = server.started("t").await;

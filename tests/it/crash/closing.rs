@@ -20,7 +20,7 @@ async fn a_claim_in_flight_gives_its_task_to_the_worker_or_leaves_it_to_others()
     // Every connection knows the statement: so it is the statement that waits, not its preparation.
     let nobody = worker();
     let other: Vec<TaskType> = vec!["other".parse().unwrap()];
-    let claims = (0..24).map(|_| node.tracker().claim(&other, &nobody, Duration::ZERO));
+    let claims = (0..24).map(|_| node.tracker().claim(&other, &nobody, None, Duration::ZERO));
     for claimed in join_all(claims).await {
         assert!(claimed.expect("an answer").is_none());
     }

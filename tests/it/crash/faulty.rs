@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use task_tracker::domain::{Entry, Receipt, StatusChange, TaskId, TaskType, Timestamp};
+use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use task_tracker::live::{Append, Appended, Ended, Error, Live, Page};
 use tokio::sync::Semaphore;
 
@@ -161,8 +161,12 @@ impl Live for Faulty {
         Ok(ended)
     }
 
-    async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
-        self.alive()?.announce(task, change).await
+    async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error> {
+        self.alive()?.recheck(task, closed).await
+    }
+
+    async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
+        self.alive()?.announce(task, event).await
     }
 
     async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {

@@ -65,7 +65,7 @@ async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
 async fn append_once(tracker: &Tracker, task: &TaskId) -> Accepted {
     let entries = [JsonObject::from_stored("{}")];
     let key = Key::new(progress_scope(task), "late", &[b"{}"]);
-    let accepted = tracker.progress(task, &entries, Some(&worker()), Some(&key)).await;
+    let accepted = tracker.progress(task, &entries, &worker().into(), Some(&key)).await;
     accepted.expect("an acknowledgement")
 }
 

@@ -98,7 +98,7 @@ async fn a_worker_whose_wake_was_lost_is_woken_by_the_recheck() {
     let types: Vec<TaskType> = vec!["work".parse().unwrap()];
     let waiting = tokio::spawn({
         let tracker = node.tracker().clone();
-        async move { tracker.claim(&types, &worker(), Duration::from_mins(1)).await }
+        async move { tracker.claim(&types, &worker(), None, Duration::from_mins(1)).await }
     });
     let task = registered(forgetful.tracker(), "work").await;
     eventually(|| async {

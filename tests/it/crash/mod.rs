@@ -30,7 +30,7 @@ use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::config::Mode as ConfigMode;
 use task_tracker::database::{Database, Statement};
-use task_tracker::domain::{JsonObject, Task, TaskId, TaskType, WorkerId};
+use task_tracker::domain::{JsonObject, Task, TaskId, TaskType, Terms, WorkerId};
 use task_tracker::live::CLOSED_FOR;
 use task_tracker::service::{Registration, Tracker};
 use task_tracker::storage::Storage;
@@ -144,14 +144,14 @@ fn worker() -> WorkerId {
 /// Registers a task and begins it for [`worker`].
 async fn started(tracker: &Tracker) -> TaskId {
     let task = registered(tracker, "work").await;
-    tracker.start(task.id.clone(), Some(worker()), None).await.expect("a start");
+    tracker.start(task.id.clone(), Some(worker()), None, None).await.expect("a start");
     task.id
 }
 
 async fn registered(tracker: &Tracker, task_type: &str) -> Task {
-    let (metadata, params, timeout) = (None, None, Duration::from_hours(24));
+    let (metadata, params, terms) = (None, None, Terms::DEFAULT);
     let task_type: TaskType = task_type.parse().expect("a name");
-    let registration = Registration { id: None, task_type, metadata, params, timeout };
+    let registration = Registration { id: None, task_type, metadata, params, terms };
     tracker.register(registration, None).await.expect("an answer").now().expect("a task")
 }
 
@@ -160,14 +160,14 @@ async fn progressed(tracker: &Tracker, task: &TaskId, count: usize) -> u64 {
     let mut last = 0;
     for _ in 0..count {
         let entries = [JsonObject::from_stored(json!({ "percent": 40 }).to_string())];
-        let accepted = tracker.progress(task, &entries, Some(&worker()), None).await;
+        let accepted = tracker.progress(task, &entries, &worker().into(), None).await;
         last = accepted.expect("an acknowledgement").last_seq_id;
     }
     last
 }
 
 async fn complete(tracker: &Tracker, task: &TaskId) -> task_tracker::service::Result<Task> {
-    let said = tracker.complete(task.clone(), Some(worker()), None, None).await?;
+    let said = tracker.complete(task.clone(), worker().into(), None, None).await?;
     Ok(said.now().expect("an end without a key"))
 }
 

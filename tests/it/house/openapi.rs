@@ -17,8 +17,10 @@ POST /api/v1/tasks/bulk register_bulk
 POST /api/v1/tasks/claim claim
 POST /api/v1/tasks/timeouts/process process_timeouts
 GET /api/v1/tasks/{id} get
+POST /api/v1/tasks/{id}/cancel cancel
 POST /api/v1/tasks/{id}/complete complete
 POST /api/v1/tasks/{id}/fail fail
+POST /api/v1/tasks/{id}/heartbeat heartbeat
 POST /api/v1/tasks/{id}/progress progress
 POST /api/v1/tasks/{id}/release release
 POST /api/v1/tasks/{id}/retry retry

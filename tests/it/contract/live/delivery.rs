@@ -82,7 +82,7 @@ async fn a_change_of_status_is_announced_to_who_watches(
     let mut subscription = log.subscribe(&task).await;
     let mut change = log.completed(0);
     (change.status, change.result) = (Status::InProgress, None);
-    log.live.announce(&task, &change).await.unwrap();
+    log.live.announce(&task, &Event::Status(change.clone())).await.unwrap();
     let Event::Status(heard) = event(&mut subscription).await else { panic!("no change") };
     assert_eq!((heard.status, heard.is_end()), (Status::InProgress, false));
     assert_eq!(heard.at.to_string(), change.at.to_string());

@@ -109,7 +109,7 @@ async fn what_is_acknowledged_beside_a_close_is_below_its_number(
                 let (log, task) = (Arc::clone(&log), task.clone());
                 tokio::spawn(async move {
                     let mut last = 0;
-                    while let Appended::Kept { last_seq_id } =
+                    while let Appended::Kept { last_seq_id, .. } =
                         log.try_append(&task, &[object("racing")]).await
                     {
                         last = last_seq_id;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use rstest::rstest;
-use task_tracker::domain::{JsonObject, TaskId};
+use task_tracker::domain::{Caller, JsonObject, TaskId};
 use task_tracker::live::{Append, Appended, PAGE_BYTES};
 
 use super::{Backend, Log, kept, object, refused, verified};
@@ -109,7 +109,13 @@ async fn an_entry_comes_back_as_the_text_it_was_with_its_time(
     for (text, expected) in texts.into_iter().zip(2..) {
         let now = log.clock.now();
         let entries = [JsonObject::from_stored(text)];
-        let append = Append { entries: &entries, worker: None, now, verified: None, key: None };
+        let append = Append {
+            entries: &entries,
+            caller: &Caller::default(),
+            now,
+            verified: None,
+            key: None,
+        };
         assert_eq!(kept(log.live.append(&task, append).await.unwrap()), expected);
         let read = log.live.read(&task, expected - 1, 1).await.unwrap().entries.remove(0);
         assert_eq!((read.seq_id, read.progress.as_str()), (expected, text));

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use task_tracker::live::{Appended, Fence};
 
-use super::{Backend, Log, kept, object, refused, verified, worker};
+use super::{Backend, Log, grant, kept, object, refused, verified, worker};
 use task_tracker::domain::TaskId;
 
 #[rstest]
@@ -19,7 +19,7 @@ async fn a_log_opens_at_its_first_verified_append(
 
     let found = verified(seen, 1, None, log.clock.now());
     let appended = log.try_append_as(&task, &[object("first")], None, Some(&found)).await;
-    assert_eq!(appended, Appended::Kept { last_seq_id: 1 });
+    assert_eq!(appended, Appended::Kept { last_seq_id: 1, grant: grant(1, None) });
     assert_eq!(log.append(&task, 1).await, 2, "from now on nothing is looked up");
 }
 
@@ -75,7 +75,7 @@ async fn a_ticket_of_an_earlier_attempt_does_not_replace_the_present_one(
     log.close(&task, 1).await.expect("a closed log");
     log.open_for(&task, 2, Some(&second)).await;
     let late = log.try_append_as(&task, &[object("late")], Some(&first), Some(&stale)).await;
-    assert_eq!(refused(late), Fence::Open { attempt: 2, worker: Some(second.clone()) });
+    assert_eq!(refused(late), Fence::Open(grant(2, Some(&second))));
     let appended = log.try_append_as(&task, &[object("next")], Some(&second), None).await;
     assert_eq!(kept(appended), 2);
 }
@@ -90,7 +90,7 @@ async fn only_the_worker_that_holds_the_task_is_admitted_by_name(
     let (ours, other) = (worker("open 7 {ü} %d"), worker("other"));
     log.open_for(&task, 1, Some(&ours)).await;
     let wrong = log.try_append_as(&task, &[object("wrong")], Some(&other), None).await;
-    assert_eq!(refused(wrong), Fence::Open { attempt: 1, worker: Some(ours.clone()) });
+    assert_eq!(refused(wrong), Fence::Open(grant(1, Some(&ours))));
     let right = log.try_append_as(&task, &[object("right")], Some(&ours), None).await;
     assert_eq!(kept(right), 2);
     assert_eq!(log.append(&task, 1).await, 3, "who names nobody is not asked who he is");

@@ -24,12 +24,12 @@ use std::time::Duration;
 use task_tracker::clock::Clock;
 use task_tracker::config::Mode as ConfigMode;
 use task_tracker::domain::{
-    Entry, Event, JsonObject, Status, StatusChange, TaskId, Timestamp, WorkerId,
+    Caller, Entry, Event, JsonObject, Status, StatusChange, TaskId, Timestamp, WorkerId,
 };
 use task_tracker::live::embedded::EmbeddedLive;
 use task_tracker::live::redis::RedisLive;
 use task_tracker::live::{
-    Append, Appended, CLOSED_FOR, Error, Fence, Hub, Live, Signal, Subscription, Verified,
+    Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Live, Signal, Subscription, Verified,
 };
 
 use super::broker;
@@ -97,7 +97,9 @@ impl Log {
         worker: Option<&WorkerId>,
         verified: Option<&Verified>,
     ) -> Appended {
-        let append = Append { entries, worker, now: self.clock.now(), verified, key: None };
+        let caller = Caller::from(worker.cloned());
+        let append =
+            Append { entries, caller: &caller, now: self.clock.now(), verified, key: None };
         self.live.append(task, append).await.expect("an answer")
     }
 
@@ -141,7 +143,7 @@ impl Log {
     fn completed(&self, last_seq_id: u64) -> StatusChange {
         let result = Some(JsonObject::from_stored(r#"{"rows":42}"#));
         let (status, at) = (Status::Completed, self.clock.now());
-        StatusChange { status, result, error: None, at, last_seq_id }
+        StatusChange { status, result, error: None, reason: None, at, last_seq_id }
     }
 
     /// Has a closed fence stand as long as it may: the log's own time passes, not ours.
@@ -201,7 +203,13 @@ fn redis_log(url: &str, namespace: &str) -> (RedisLive, Arc<Hub>) {
 /// What the durable truth says of `attempt`, nothing being sealed.
 fn verified(fence: Fence, attempt: u32, worker: Option<&WorkerId>, now: Timestamp) -> Verified {
     let expires_at = now.plus(Duration::from_hours(1));
-    Verified { fence, attempt, worker: worker.cloned(), last_sealed: 0, expires_at }
+    Verified { fence, grant: grant(attempt, worker), last_sealed: 0, expires_at }
+}
+
+/// What `attempt` may do, without a lease.
+fn grant(attempt: u32, worker: Option<&WorkerId>) -> Grant {
+    let holder = Caller::from(worker.cloned());
+    Grant { attempt, holder, lease: None, cancel_requested: false }
 }
 
 fn object(text: &str) -> JsonObject {
@@ -215,7 +223,7 @@ fn worker(name: &str) -> WorkerId {
 #[track_caller]
 fn kept(appended: Appended) -> u64 {
     match appended {
-        Appended::Kept { last_seq_id } => last_seq_id,
+        Appended::Kept { last_seq_id, .. } => last_seq_id,
         other => panic!("not kept: {other:?}"),
     }
 }
@@ -245,6 +253,6 @@ async fn event(subscription: &mut Subscription) -> Event {
 async fn entry_heard(subscription: &mut Subscription) -> u64 {
     match event(subscription).await {
         Event::Progress(entry) => entry.seq_id,
-        Event::Status(change) => panic!("no entry: {change:?}"),
+        other => panic!("no entry: {other:?}"),
     }
 }

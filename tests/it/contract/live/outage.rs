@@ -1,7 +1,7 @@
 //! What readers and waiting workers hear after the broker was away. Each test breaks a broker of its own.
 
 use task_tracker::clock::Clock;
-use task_tracker::domain::{Event, TaskId, TaskType};
+use task_tracker::domain::{Caller, Event, TaskId, TaskType};
 use task_tracker::live::{Append, Appended, Error, Hub, Live, Signal, Subscription};
 
 use super::{broker, hear, kept, object, redis_log, refused, verified};
@@ -11,7 +11,8 @@ use crate::harness::{PATIENCE, eventually};
 /// Appends one entry, opening the log if it must.
 async fn append(live: &impl Live, task: &TaskId) -> u64 {
     let (entries, now) = ([object("one")], Clock::system().now());
-    let append = Append { entries: &entries, worker: None, now, verified: None, key: None };
+    let append =
+        Append { entries: &entries, caller: &Caller::default(), now, verified: None, key: None };
     match live.append(task, append).await.expect("an answer") {
         appended @ Appended::Unverified(_) => {
             let found = verified(refused(appended), 1, None, now);
@@ -27,7 +28,7 @@ async fn newest_heard(subscription: &mut Subscription) -> u64 {
     match hear(subscription).await {
         Signal::Event(delivery) => match &delivery.event {
             Event::Progress(entry) => entry.seq_id,
-            Event::Status(_) => 0,
+            Event::Status(_) | Event::Notice(_) => 0,
         },
         Signal::Resync => 0,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rstest::rstest;
 use task_tracker::domain::once::KEPT_FOR;
-use task_tracker::domain::{Key, Receipt, TaskId};
+use task_tracker::domain::{Caller, Key, Receipt, TaskId};
 use task_tracker::live::{Append, Appended, Ended};
 
 use super::{Backend, Log, kept, object, worker};
@@ -18,7 +18,13 @@ fn key(chosen: &str, body: &str) -> Key {
 async fn append(log: &Log, task: &TaskId, chosen: &str, body: &str) -> Appended {
     let (entries, key) = ([object(body), object(body)], key(chosen, body));
     let now = log.clock.now();
-    let append = Append { entries: &entries, worker: None, now, verified: None, key: Some(&key) };
+    let append = Append {
+        entries: &entries,
+        caller: &Caller::default(),
+        now,
+        verified: None,
+        key: Some(&key),
+    };
     log.live.append(task, append).await.expect("an answer")
 }
 
@@ -81,7 +87,7 @@ async fn of_twins_at_once_one_is_appended(
     let kept = appended.iter().filter(|appended| matches!(appended, Appended::Kept { .. }));
     assert_eq!(kept.count(), 1);
     let same = |appended: &Appended| match appended {
-        Appended::Kept { last_seq_id } => *last_seq_id == 3,
+        Appended::Kept { last_seq_id, .. } => *last_seq_id == 3,
         Appended::Before(receipt) => receipt.last_seq_id == 3,
         _ => false,
     };

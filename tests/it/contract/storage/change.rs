@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use rstest::rstest;
 use task_tracker::database::Kind;
-use task_tracker::domain::{JsonObject, NewTask, Status, Task, TaskId, WorkerId};
-use task_tracker::storage::{Change, Error, Selection};
+use task_tracker::domain::{JsonObject, NewTask, Status, Task, TaskId, Terms, WorkerId};
+use task_tracker::storage::{Change, Due, Error, Selection};
 use tokio::sync::{Barrier, Notify};
 
-use super::{Store, at, ending, entries, ids, new_task};
+use super::{Store, at, ending, entries, ids, lease, new_task};
 use crate::harness::eventually;
 
 fn refusal() -> Error {
@@ -20,7 +20,7 @@ fn refusal() -> Error {
 /// Registers a task whose time is over `seconds` after the beginning.
 async fn due(store: &Store, seconds: i64) -> TaskId {
     let timeout = Duration::from_secs(u64::try_from(seconds).unwrap());
-    let new = NewTask { timeout, ..new_task("a") };
+    let new = NewTask { terms: Terms { timeout, ..Terms::DEFAULT }, ..new_task("a") };
     store.storage.insert(&new, at(0)).await.unwrap().unwrap().id
 }
 
@@ -62,15 +62,17 @@ async fn a_task_that_does_not_end_leaves_nothing_to_settle(
     let released = store.storage.change(Selection::One(&task.id), async |mut tasks: Vec<Task>| {
         let mut task = tasks.remove(0);
         task.status = Status::Pending;
-        (task.worker_id, task.started_at, task.updated_at) = (None, None, at(3));
-        Ok::<_, Error>(vec![Change { task, entries: Vec::new(), receipts: Vec::new() }])
+        (task.worker_id, task.started_at, task.lease) = (None, None, None);
+        task.updated_at = at(3);
+        Ok::<_, Error>(vec![Change::from(task)])
     });
     released.await.unwrap();
     let task = store.get(&task.id).await;
     assert_eq!((task.status, task.attempt, task.updated_at), (Status::Pending, 1, at(3)));
     assert_eq!((task.worker_id, task.started_at), (None, None));
     assert!(store.storage.unsettled(at(1000), 10).await.unwrap().is_empty());
-    let again = store.storage.claim(&[task.task_type], &"w".parse().unwrap(), at(4)).await;
+    let again =
+        store.storage.claim(&[task.task_type], &"w".parse().unwrap(), &lease(4), at(4)).await;
     assert_eq!(again.unwrap().unwrap().attempt, 2, "attempts go on counting");
 }
 
@@ -99,14 +101,17 @@ async fn a_change_that_cannot_be_written_is_undone_whole(
     let (good, bad) = (due(&store, 1).await, due(&store, 2).await);
     let broken = store
         .storage
-        .change(Selection::Overdue { now: at(10), limit: 10 }, async |tasks: Vec<Task>| {
-            assert_eq!(ids(&tasks), [good.clone(), bad.clone()], "the most overdue first");
-            let end = |task| ending(task, Status::Timeout, 10, entries(1, 2, 0));
-            let mut changes: Vec<Change> = tasks.into_iter().map(end).collect();
-            // A terminal status without a time: the database refuses.
-            changes[1].task.completed_at = None;
-            Ok::<_, Error>(changes)
-        })
+        .change(
+            Selection::Due { due: Due::Deadline, now: at(10), limit: 10 },
+            async |tasks: Vec<Task>| {
+                assert_eq!(ids(&tasks), [good.clone(), bad.clone()], "the most overdue first");
+                let end = |task| ending(task, Status::Timeout, 10, entries(1, 2, 0));
+                let mut changes: Vec<Change> = tasks.into_iter().map(end).collect();
+                // A terminal status without a time: the database refuses.
+                changes[1].task.completed_at = None;
+                Ok::<_, Error>(changes)
+            },
+        )
         .await;
     assert!(matches!(broken, Err(Error::Failed(_))));
     for id in [&good, &bad] {
@@ -170,7 +175,7 @@ async fn the_overdue_are_those_whose_time_is_over_and_who_have_not_ended(
     // Looks and leaves. What one look held may be passed over by the next until it is let go.
     let shows = async |now, limit, expected: &[TaskId]| {
         eventually(|| async {
-            let selection = Selection::Overdue { now, limit };
+            let selection = Selection::Due { due: Due::Deadline, now, limit };
             let shown = store.storage.change(selection, async |tasks: Vec<Task>| {
                 Err::<Vec<Change>, _>(Shown(ids(&tasks)))
             });
@@ -209,7 +214,7 @@ async fn nodes_that_sweep_at_once_share_the_overdue() {
     let sweeps = (0..3).map(|_| {
         let (store, all_hold) = (Arc::clone(&store), Arc::clone(&all_hold));
         tokio::spawn(async move {
-            let overdue = Selection::Overdue { now: at(60), limit: 10 };
+            let overdue = Selection::Due { due: Due::Deadline, now: at(60), limit: 10 };
             let swept = store.storage.change(overdue, async |tasks: Vec<Task>| {
                 all_hold.wait().await;
                 let end = |task| ending(task, Status::Timeout, 60, Vec::new());
@@ -244,7 +249,7 @@ async fn a_sweep_does_not_wait_for_a_task_that_is_being_ended() {
         }
     });
     holds.notified().await;
-    let overdue = Selection::Overdue { now: at(60), limit: 10 };
+    let overdue = Selection::Due { due: Due::Deadline, now: at(60), limit: 10 };
     let swept = store.storage.change(overdue, async |tasks: Vec<Task>| {
         let end = |task| ending(task, Status::Timeout, 60, Vec::new());
         Ok::<_, Error>(tasks.into_iter().map(end).collect())

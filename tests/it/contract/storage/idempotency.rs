@@ -5,7 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use task_tracker::database::Kind;
 use task_tracker::domain::once::KEPT_FOR;
-use task_tracker::domain::{JsonObject, Key, Keyed, NewTask, Task, Timestamp};
+use task_tracker::domain::{JsonObject, Key, Keyed, NewTask, Task, Terms, Timestamp};
 use task_tracker::storage::Outcome;
 
 use super::{Store, at, new_task};
@@ -71,7 +71,11 @@ async fn a_batch_writes_what_one_by_one_would_be_written(
         task_type: "a type: {ü} $1 '\"".parse().unwrap(),
         metadata: metadata.map(JsonObject::from_stored),
         params: Some(JsonObject::from_stored(r#"{"a":"\u0000 \\ ü","b":1.10}"#)),
-        timeout: Duration::from_hours(8760),
+        terms: Terms {
+            timeout: Duration::from_hours(8760),
+            max_attempts: 7,
+            stall: Some(Duration::from_secs(90)),
+        },
     };
     for metadata in [None, Some(r#"{"n":18446744073709551615}"#)] {
         let (alone, of_many) = (new(metadata), new(metadata));
@@ -86,7 +90,7 @@ async fn a_batch_writes_what_one_by_one_would_be_written(
         assert_eq!(format!("{:?}", store.get(&first.id).await), format!("{expected:?}"));
         let second = tasks[1].as_ref().expect("a task");
         assert_eq!(second.created_at.since(at(0)), Duration::from_micros(1));
-        assert_eq!(second.timeout_at.since(second.created_at), second.timeout);
+        assert_eq!(second.timeout_at.since(second.created_at), second.terms.timeout);
     }
     assert!(store.storage.insert_many(&[], at(0)).await.unwrap().is_empty());
 }

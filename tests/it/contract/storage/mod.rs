@@ -21,7 +21,7 @@ use std::time::Duration;
 use task_tracker::config::Mode as ConfigMode;
 use task_tracker::database::{Database, Kind, Statement};
 use task_tracker::domain::{
-    Entry, JsonObject, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
+    Entry, JsonObject, Lease, NewTask, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId,
 };
 use task_tracker::storage::{Change, Error, Selection, Storage, migrations};
 
@@ -61,7 +61,11 @@ impl Store {
         let task = self.pending(task_type, seconds).await;
         let worker: WorkerId = "worker".parse().expect("a name");
         let types = [task.task_type];
-        let claimed = self.storage.claim(&types, &worker, at(seconds)).await.expect("an answer");
+        let claimed = self
+            .storage
+            .claim(&types, &worker, &lease(seconds), at(seconds))
+            .await
+            .expect("an answer");
         claimed.expect("the task just registered")
     }
 
@@ -108,13 +112,18 @@ fn at(seconds: i64) -> Timestamp {
         .expect("an instant")
 }
 
+/// A hold without an end, `seconds` after the beginning of time.
+fn lease(seconds: i64) -> Lease {
+    Lease::new(None, at(seconds))
+}
+
 fn new_task(task_type: &str) -> NewTask {
     NewTask {
         id: TaskId::new(),
         task_type: task_type.parse().expect("a name"),
         metadata: None,
         params: None,
-        timeout: Duration::from_hours(1),
+        terms: Terms { timeout: Duration::from_hours(1), ..Terms::DEFAULT },
     }
 }
 

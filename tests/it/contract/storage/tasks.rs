@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use rstest::rstest;
 use task_tracker::database::Kind;
-use task_tracker::domain::{JsonObject, NewTask, Status, TaskId, Timestamp, WorkerId};
+use task_tracker::domain::{JsonObject, NewTask, Status, TaskId, Terms, Timestamp, WorkerId};
 
-use super::{Store, at, ids, new_task, types};
+use super::{Store, at, ids, lease, new_task, types};
 
 fn worker(name: &str) -> WorkerId {
     name.parse().expect("a name")
@@ -22,7 +22,7 @@ async fn a_task_is_read_as_it_was_registered(#[values(Kind::Postgres, Kind::Sqli
     let new = NewTask {
         metadata: Some(JsonObject::from_stored(metadata)),
         params: Some(JsonObject::from_stored("{}")),
-        timeout: Duration::from_hours(8760),
+        terms: Terms { timeout: Duration::from_hours(8760), ..Terms::DEFAULT },
         ..new_task("a type, any text: {ü} 日本語 $1 ? '\"")
     };
     let registered = store.storage.insert(&new, at(0)).await.unwrap().expect("a free id");
@@ -33,7 +33,7 @@ async fn a_task_is_read_as_it_was_registered(#[values(Kind::Postgres, Kind::Sqli
         assert_eq!((&task.metadata, &task.params), (&new.metadata, &new.params));
         assert_eq!((&task.result, &task.error), (&None, &None));
         assert_eq!((&task.worker_id, &task.original_task_id), (&None, &None));
-        assert_eq!(task.timeout, new.timeout);
+        assert_eq!(task.terms, new.terms);
         assert_eq!((task.created_at, task.updated_at), (at(0), at(0)), "to the microsecond");
         assert_eq!((task.started_at, task.completed_at), (None, None));
         assert_eq!(task.timeout_at, at(31_536_000));
@@ -60,7 +60,7 @@ async fn an_instant_keeps_its_microseconds_from_one_end_of_time_to_the_other(
         store.storage.insert(&new, instant).await.unwrap();
         let task = store.get(&new.id).await;
         assert_eq!(task.created_at.as_micros(), instant.as_micros(), "{text}");
-        assert_eq!(task.timeout_at, instant.plus(new.timeout), "{text}");
+        assert_eq!(task.timeout_at, instant.plus(new.terms.timeout), "{text}");
     }
 }
 
@@ -106,9 +106,9 @@ async fn a_retry_is_a_new_task_that_knows_the_first_of_its_chain(
         assert_eq!(retry.original_task_id.as_ref(), Some(&first.id));
         assert_eq!((retry.retry_count, retry.status), (count, Status::Pending));
         assert_eq!((&retry.metadata, &retry.params), (&new.metadata, &new.params));
-        assert_eq!((&retry.task_type, retry.timeout), (&new.task_type, new.timeout));
+        assert_eq!((&retry.task_type, &retry.terms), (&new.task_type, &new.terms));
         assert_eq!(retry.created_at, at(created));
-        assert_eq!(retry.timeout_at, at(created).plus(new.timeout), "its time begins anew");
+        assert_eq!(retry.timeout_at, at(created).plus(new.terms.timeout), "its time begins anew");
     }
 }
 
@@ -146,14 +146,22 @@ async fn a_claim_takes_the_oldest_of_all_its_types(
     expected.extend(twins);
     let (wanted, worker) = (types(&["c", "a", "b", "a", "nothing"]), worker("w"));
     let mut claimed = Vec::new();
-    while let Some(task) = store.storage.claim(&wanted, &worker, at(60)).await.unwrap() {
+    while let Some(task) = store.storage.claim(&wanted, &worker, &lease(60), at(60)).await.unwrap()
+    {
         assert_eq!((task.status, task.attempt), (Status::InProgress, 1));
         assert_eq!(task.worker_id.as_ref(), Some(&worker));
         assert_eq!((task.started_at, task.updated_at), (Some(at(60)), at(60)));
         claimed.push(task.id);
     }
     assert_eq!(claimed, expected);
-    assert!(store.storage.claim(&types(&["other"]), &worker, at(60)).await.unwrap().is_some());
+    assert!(
+        store
+            .storage
+            .claim(&types(&["other"]), &worker, &lease(60), at(60))
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[rstest]
@@ -174,7 +182,7 @@ async fn no_task_goes_to_two_workers(#[values(Kind::Postgres, Kind::Sqlite)] kin
             // One `None` may come because all that was seen was being taken; two in a row do not.
             let mut looks = 0;
             while looks < 2 {
-                match storage.claim(&wanted, &worker, at(100)).await.unwrap() {
+                match storage.claim(&wanted, &worker, &lease(100), at(100)).await.unwrap() {
                     Some(task) => {
                         mine.push(task.id);
                         looks = 0;
@@ -200,10 +208,10 @@ async fn a_claim_passes_over_a_task_another_transaction_holds() {
     let lock = task_tracker::database::Statement::new(lock).bind(&oldest.id);
     lock.execute(transaction.executor()).await.unwrap();
     let wanted = types(&["a"]);
-    let claimed = store.storage.claim(&wanted, &worker("w"), at(5)).await.unwrap();
+    let claimed = store.storage.claim(&wanted, &worker("w"), &lease(5), at(5)).await.unwrap();
     assert_eq!(claimed.expect("the next one").id, next.id);
     transaction.commit().await.unwrap();
-    let claimed = store.storage.claim(&wanted, &worker("w"), at(5)).await.unwrap();
+    let claimed = store.storage.claim(&wanted, &worker("w"), &lease(5), at(5)).await.unwrap();
     assert_eq!(claimed.expect("it was not lost").id, oldest.id);
 }
 

@@ -1,0 +1,259 @@
+//! What passes without anybody's word: deadlines, leases, the grace of the cancelled, and progress that does not come.
+//!
+//! Each round takes the tasks for which something has passed, in bounded batches under row locks, and
+//! leaves those that another node has taken: nodes that sweep at once share the work.
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+
+use super::claim::given_back;
+use super::finish::newest;
+use super::{Error, Result, Tracker, count};
+use crate::domain::stream::What;
+use crate::domain::{
+    Ending, Entry, Event, JsonObject, Notice, Status, Task, TaskId, Timestamp, Transition,
+};
+use crate::storage::{Change, Due, Selection};
+
+/// Tasks that are changed in one transaction: row locks are held while their logs are read.
+const BATCH: u32 = 100;
+/// Batches of one round at most; the next round goes on.
+const BATCHES: usize = 20;
+/// Logs that are read, closed or ended at once.
+const CONCURRENCY: usize = 16;
+
+/// What is to become of one task, and by which transition; `None` where it only is to be looked at later.
+type Outcome = (Change, Option<Transition>);
+/// Decides what is to become of one task whose row is locked.
+type Decide = fn(Tracker, Task, Timestamp) -> BoxFuture<'static, Result<Outcome>>;
+
+impl Tracker {
+    /// Ends every overdue task; says how many.
+    #[tracing::instrument(name = "tasks.sweep", skip_all)]
+    pub async fn sweep(&self) -> Result<u64> {
+        self.change_all(Due::Deadline, |tracker, task, now| {
+            let ending = Ending::plain(Status::Timeout, now);
+            async move { tracker.ended(task, ending, Transition::Timeout).await }.boxed()
+        })
+        .await
+    }
+
+    /// Ends every cancelled task whose worker has had its time to end it; says how many.
+    #[tracing::instrument(name = "tasks.cut_off", skip_all)]
+    pub async fn cut_off(&self) -> Result<u64> {
+        self.change_all(Due::Grace, |tracker, task, now| {
+            let ending = Ending::plain(Status::Cancelled, now);
+            async move { tracker.ended(task, ending, Transition::Cancel).await }.boxed()
+        })
+        .await
+    }
+
+    /// Takes tasks from workers that have fallen silent, for the next ones, or ends them where that has happened
+    /// too often; says how many.
+    #[tracing::instrument(name = "tasks.expire_leases", skip_all)]
+    pub async fn expire_leases(&self) -> Result<u64> {
+        self.change_all(Due::Lease, |tracker, task, now| {
+            async move { tracker.expire(task, now).await }.boxed()
+        })
+        .await
+    }
+
+    /// Flags tasks that run without progress for longer than their terms allow; says how many.
+    #[tracing::instrument(name = "tasks.find_stalls", skip_all)]
+    pub async fn find_stalls(&self) -> Result<u64> {
+        self.change_all(Due::StallCheck, |tracker, task, now| {
+            async move { tracker.look_for_progress(task, now).await }.boxed()
+        })
+        .await
+    }
+
+    async fn change_all(&self, due: Due, decide: Decide) -> Result<u64> {
+        let tracker = self.clone();
+        self.to_the_end(async move {
+            let mut changed = 0;
+            for _ in 0..BATCHES {
+                let (looked_at, made) = tracker.change_batch(due, decide).await?;
+                changed += made;
+                if looked_at < BATCH as usize {
+                    break;
+                }
+            }
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// One batch: how many tasks were looked at and written, and how many made a transition.
+    async fn change_batch(&self, due: Due, decide: Decide) -> Result<(usize, u64)> {
+        let now = self.clock.now();
+        let mut made = std::collections::HashMap::new();
+        let selection = Selection::Due { due, now, limit: BATCH };
+        let changed = self
+            .storage
+            .change(selection, async |tasks: Vec<Task>| {
+                let outcomes: Vec<Result<Outcome>> = futures::stream::iter(tasks)
+                    .map(|task| decide(self.clone(), task, now))
+                    .buffer_unordered(CONCURRENCY)
+                    .collect()
+                    .await;
+                let mut changes = Vec::new();
+                for (change, by) in possible(outcomes)? {
+                    if let Some(by) = by {
+                        made.insert(change.task.id.clone(), (by, newest(&change)));
+                    }
+                    changes.push(change);
+                }
+                Ok::<_, Error>(changes)
+            })
+            .await?;
+        futures::stream::iter(&changed)
+            .for_each_concurrent(CONCURRENCY, async |task| {
+                let Some((by, last_seq_id)) = made.get(&task.id) else { return };
+                count(by.rule().event);
+                match by {
+                    Transition::Stall => self.tell_stalled(task, now).await,
+                    _ => self.after_an_attempt(task, *last_seq_id).await,
+                }
+            })
+            .await;
+        Ok((changed.len(), made.len() as u64))
+    }
+
+    async fn ended(&self, task: Task, ending: Ending, by: Transition) -> Result<Outcome> {
+        Ok((self.close(task, ending).await?, Some(by)))
+    }
+
+    /// What becomes of a task whose lease has run out as far as the durable truth knows.
+    async fn expire(&self, task: Task, now: Timestamp) -> Result<Outcome> {
+        let before = self.newest_entry(&task.id).await?;
+        if let Some(renewed) = renewed_by_progress(&task, before.as_ref(), now) {
+            return Ok((renewed, None));
+        }
+        let last_seq_id = self.live.close(&task.id, task.attempt, now).await?;
+        if last_seq_id > before.map_or(0, |entry| entry.seq_id) {
+            // It spoke between the look and the close, and was promised that the lease is renewed.
+            let newest = self.newest_entry(&task.id).await?;
+            if let Some(renewed) = renewed_by_progress(&task, newest.as_ref(), now) {
+                self.live.recheck(&task.id, Some(task.attempt)).await?;
+                return Ok((renewed, None));
+            }
+        }
+        tracing::info!(task.id = %task.id, attempt = task.attempt, worker = ?task.worker_id,
+            "the lease ran out: the worker has fallen silent");
+        if task.cancellation.is_some() {
+            let ending = Ending::plain(Status::Cancelled, now);
+            return self.ended(task, ending, Transition::Cancel).await;
+        }
+        let task = Task { lost_attempts: task.lost_attempts + 1, ..task };
+        if task.lost_attempts >= task.terms.max_attempts {
+            let ending =
+                Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
+            return self.ended(task, ending, Transition::Exhaust).await;
+        }
+        let change = Change::from(given_back(task, now));
+        Ok((change, Some(Transition::Expire)))
+    }
+
+    /// What becomes of a task for which it is time to look whether there was progress.
+    async fn look_for_progress(&self, mut task: Task, now: Timestamp) -> Result<Outcome> {
+        let progressed = self.newest_entry(&task.id).await?.map(|entry| entry.timestamp);
+        let since = progressed.max(task.started_at).unwrap_or(now);
+        let due = task.terms.stall.map(|stall| since.plus(stall));
+        // The next entry takes the flag away, and has it looked for anew.
+        task.stall_check_at = due.filter(|due| *due > now);
+        let by = if task.stall_check_at.is_none() && due.is_some() {
+            task.stalled_at = Some(now);
+            Some(Transition::Stall)
+        } else {
+            None
+        };
+        Ok((Change::from(task), by))
+    }
+
+    async fn tell_stalled(&self, task: &Task, now: Timestamp) {
+        // Or the next entry would not be noticed.
+        if let Err(error) = self.live.recheck(&task.id, None).await {
+            tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
+                "the end of a stall may be noticed late");
+        }
+        let since = now.minus(task.terms.stall.unwrap_or_default());
+        let what = What::Stalled { since };
+        self.tell(&task.id, Event::Notice(Notice { at: now, what })).await;
+    }
+
+    /// Takes the flag of a stall away: `attempt` reports again.
+    pub(super) async fn recover(&self, id: TaskId, attempt: u32) -> Result<()> {
+        let tracker = self.clone();
+        self.to_the_end(async move {
+            let now = tracker.clock.now();
+            let recovered = tracker
+                .storage
+                .change(Selection::One(&id), async |tasks: Vec<Task>| {
+                    let stalled =
+                        |task: &Task| task.attempt == attempt && task.stalled_at.is_some();
+                    let recovered = tasks.into_iter().filter(stalled).map(|mut task| {
+                        task.stalled_at = None;
+                        task.stall_check_at = task.terms.stall.map(|stall| now.plus(stall));
+                        Change::from(task)
+                    });
+                    Ok::<_, Error>(recovered.collect())
+                })
+                .await?;
+            if !recovered.is_empty() {
+                count("recovered");
+                let notice = Notice { at: now, what: What::Recovered };
+                tracker.tell(&id, Event::Notice(notice)).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn newest_entry(&self, id: &TaskId) -> Result<Option<Entry>> {
+        Ok(self.live.latest(std::slice::from_ref(id)).await?.into_iter().next().flatten())
+    }
+}
+
+/// The task with its lease counted from its newest entry, if that is of this attempt and keeps it.
+fn renewed_by_progress(task: &Task, newest: Option<&Entry>, now: Timestamp) -> Option<Change> {
+    let progressed = newest.map(|entry| entry.timestamp).filter(|at| Some(*at) >= task.started_at);
+    let mut task = task.clone();
+    let lease = task.lease.as_mut()?;
+    lease.expires_at = lease.expires_after(progressed);
+    let is_kept = lease.expires_at.is_none_or(|at| at > now);
+    is_kept.then_some(Change::from(task))
+}
+
+/// Why a task failed over which too many workers fell silent.
+fn exhausted(task: &Task) -> JsonObject {
+    let attempts = task.lost_attempts;
+    let error = serde_json::json!({
+        "code": "lease_expired",
+        "message": format!("{attempts} of {attempts} attempts were lost: each time the worker fell silent until its lease ran out"),
+        "lostAttempts": attempts,
+        "lastWorkerId": task.worker_id,
+    });
+    JsonObject::from_stored(error.to_string())
+}
+
+/// What could be decided. One log that cannot be closed does not keep the others from ending; if none
+/// could, that is the answer.
+fn possible(outcomes: Vec<Result<Outcome>>) -> Result<Vec<Outcome>> {
+    let (mut made, mut failed) = (Vec::with_capacity(outcomes.len()), None);
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => made.push(outcome),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a task was not swept, and will be tried again"
+                );
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if made.is_empty() => Err(error),
+        _ => Ok(made),
+    }
+}

@@ -1,0 +1,183 @@
+//! The one way a status changes, but for the claim: rows are locked, looked at, and written as one.
+
+use super::idempotency::{receipt_statements, remember};
+use super::row::{TaskRow, columns};
+use super::{Error, Storage, dialect, entries};
+use crate::database::{Kind, Statement, Transaction};
+use crate::domain::{Entry, Keyed, Receipt, Task, TaskId, Timestamp};
+
+/// Which tasks a change is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Selection<'a> {
+    /// This one; another transaction that holds it is waited for.
+    One(&'a TaskId),
+    /// Those whose `due` has passed, the longest ago first, but for those that another transaction holds.
+    Due {
+        /// What has passed.
+        due: Due,
+        /// By when.
+        now: Timestamp,
+        /// How many at most.
+        limit: u32,
+    },
+}
+
+/// What may have passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The deadline of a task that has not ended.
+    Deadline,
+    /// The lease of a task in progress, unless progress has renewed it.
+    Lease,
+    /// The time to look whether a task in progress has stalled.
+    StallCheck,
+    /// The time its worker was given to end a cancelled task.
+    Grace,
+}
+
+/// Where a task is to stand, and the entries to seal with it.
+#[derive(Debug)]
+pub struct Change {
+    /// The task as it shall be.
+    pub task: Task,
+    /// Entries of its live log that are not sealed yet, in order; only of a task that ends.
+    pub entries: Vec<Entry>,
+    /// What was acknowledged to appends with a key and is not written yet; only of a task that ends.
+    pub receipts: Vec<Receipt>,
+}
+
+impl From<Task> for Change {
+    /// Of a task that does not end.
+    fn from(task: Task) -> Self {
+        Self { task, entries: Vec::new(), receipts: Vec::new() }
+    }
+}
+
+impl Storage {
+    /// Locks the tasks of `selection`, asks `decide` where they shall stand, and commits all of it or
+    /// nothing: the one way a status changes, but for the claim.
+    ///
+    /// The rows stay locked while `decide` runs, so what it was shown still holds when it is
+    /// committed; it must not use the storage. A task that ends is noted as unsettled in the same commit.
+    pub async fn change<D, F, E>(&self, selection: Selection<'_>, decide: D) -> Result<Vec<Task>, E>
+    where
+        D: FnOnce(Vec<Task>) -> F,
+        F: Future<Output = Result<Vec<Change>, E>>,
+        E: From<Error>,
+    {
+        let transaction = self.database.begin().await.map_err(E::from)?;
+        self.change_in(transaction, selection, None, decide).await
+    }
+
+    /// The same in a transaction that has begun, perhaps with a key to be answered for the one task.
+    pub(super) async fn change_in<D, F, E>(
+        &self,
+        mut transaction: Transaction,
+        selection: Selection<'_>,
+        keyed: Option<Keyed<Task>>,
+        decide: D,
+    ) -> Result<Vec<Task>, E>
+    where
+        D: FnOnce(Vec<Task>) -> F,
+        F: Future<Output = Result<Vec<Change>, E>>,
+        E: From<Error>,
+    {
+        let rows: Vec<TaskRow> = selection
+            .statement(self.database.kind())
+            .fetch_all(transaction.executor())
+            .await
+            .map_err(E::from)?;
+        let tasks = rows.into_iter().map(Task::try_from).collect::<Result<Vec<_>, Error>>()?;
+        let changes = match decide(tasks).await {
+            Ok(changes) if !changes.is_empty() => changes,
+            // The rows are free before the caller hears of it: what comes next must not find them locked.
+            nothing => {
+                transaction.roll_back().await.map_err(E::from)?;
+                return nothing.map(|_| Vec::new());
+            }
+        };
+        for change in &changes {
+            write(&mut transaction, change).await.map_err(E::from)?;
+        }
+        if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
+            remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
+        }
+        transaction.commit().await.map_err(E::from)?;
+        Ok(changes.into_iter().map(|change| change.task).collect())
+    }
+}
+
+impl Selection<'_> {
+    pub(super) fn statement(self, kind: Kind) -> Statement {
+        const SELECT: &str = concat!("SELECT ", columns!(), " FROM tracker_tasks WHERE ");
+        match self {
+            Self::One(id) => {
+                Statement::new(format!("{SELECT} id = $1{}", dialect::for_update(kind))).bind(id)
+            }
+            Self::Due { due, now, limit } => {
+                // Each is the beginning of a partial index: the conditions must be the index's.
+                let (among, at) = match due {
+                    Due::Deadline => ("completed_at IS NULL", "timeout_at"),
+                    Due::Lease => ("status = 'in_progress'", "lease_expires_at"),
+                    Due::StallCheck => ("status = 'in_progress'", "stall_check_at"),
+                    Due::Grace => ("status = 'in_progress'", "cancel_deadline"),
+                };
+                Statement::new(format!(
+                    "{SELECT} {among} AND {at} <= $1 ORDER BY {at} LIMIT $2{}",
+                    dialect::for_update_skip_locked(kind)
+                ))
+                .bind(now)
+                .bind(limit)
+            }
+        }
+    }
+}
+
+/// Writes one change: the row, what is sealed with it, and the note that it is to be settled.
+async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Error> {
+    let task = &change.task;
+    let (lease, cancellation) = (task.lease.as_ref(), task.cancellation.as_ref());
+    Statement::new(
+        "UPDATE tracker_tasks SET status = $2, worker_id = $3, result = $4, error = $5,
+             attempt = $6, updated_at = $7, started_at = $8, completed_at = $9,
+             lease_token = $10, lease_seconds = $11, lease_expires_at = $12, heard_at = $13,
+             lost_attempts = $14, stall_check_at = $15, stalled_at = $16,
+             cancel_requested_at = $17, cancel_reason = $18, cancel_deadline = $19
+         WHERE id = $1",
+    )
+    .bind(&task.id)
+    .bind(task.status)
+    .bind(task.worker_id.as_ref())
+    .bind(task.result.as_ref())
+    .bind(task.error.as_ref())
+    .bind(task.attempt)
+    .bind(task.updated_at)
+    .bind(task.started_at)
+    .bind(task.completed_at)
+    .bind(lease.map(|lease| &lease.token))
+    .bind(lease.and_then(|lease| lease.length).map(|length| length.as_secs()))
+    .bind(lease.and_then(|lease| lease.expires_at))
+    .bind(lease.map(|lease| lease.heard_at))
+    .bind(task.lost_attempts)
+    .bind(task.stall_check_at)
+    .bind(task.stalled_at)
+    .bind(cancellation.map(|wish| wish.requested_at))
+    .bind(cancellation.and_then(|wish| wish.reason.as_ref()))
+    .bind(cancellation.and_then(|wish| wish.deadline))
+    .execute(transaction.executor())
+    .await?;
+    for statement in entries::seal_statements(&task.id, &change.entries) {
+        statement.execute(transaction.executor()).await?;
+    }
+    for statement in receipt_statements(transaction.kind(), &task.id, &change.receipts) {
+        statement.execute(transaction.executor()).await?;
+    }
+    if let Some(ended) = task.completed_at {
+        Statement::new("INSERT INTO tracker_unsettled (task_id, since) VALUES ($1, $2)")
+            .bind(&task.id)
+            .bind(ended)
+            .execute(transaction.executor())
+            .await?;
+    }
+    Ok(())
+}
