@@ -27,7 +27,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 9] {
+fn duties(sweep_every: Duration) -> [Duty; 10] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -77,6 +77,12 @@ fn duties(sweep_every: Duration) -> [Duty; 9] {
             name: "call_roll",
             every: seconds(5),
             round: |tracker| async move { tracker.call_roll().await }.boxed(),
+        },
+        // Forgets answers that nobody may ask for again.
+        Duty {
+            name: "forget_answers",
+            every: seconds(60),
+            round: |tracker| async move { tracker.forget_answers().await }.boxed(),
         },
         // Sets the gauges that need the database.
         Duty {

@@ -8,6 +8,7 @@
 //! | [`lifecycle`] | every transition as one table: from where, to where, by which word |
 //! | [`lease`] | who has a task, by name and by token, and for how long without a sign of life |
 //! | [`task`] | [`Task`] and what registers one |
+//! | [`once`] | [`Key`]: a request that may come twice and is done once |
 //! | [`progress`] | [`Entry`]: one numbered line of a task's history |
 //! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
 
@@ -15,6 +16,7 @@ pub mod json;
 pub mod lease;
 pub mod lifecycle;
 pub mod name;
+pub mod once;
 pub mod progress;
 pub mod stream;
 pub mod task;
@@ -24,6 +26,7 @@ pub use json::JsonObject;
 pub use lease::{Caller, Lease};
 pub use lifecycle::{Status, Transition};
 pub use name::{LeaseToken, Reason, TaskId, TaskType, WorkerId};
+pub use once::{Key, Keyed, Receipt};
 pub use progress::Entry;
 pub use stream::{Event, Join, Notice, StatusChange};
 pub use task::{Cancellation, Ending, NewTask, Task, Terms};

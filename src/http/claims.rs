@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::{Id, Json};
+use super::idempotency::{Answer, KeyHeader, Sent, say};
 use super::problem::{Problem, problems};
 use super::wire::{
     ChangeProblems, ChangedResponse, HolderProblems, LONGEST_LEASE, Standing, StatusSchema,
@@ -149,19 +150,25 @@ struct StartResponse {
 
 /// Starts this very task.
 #[utoipa::path(post, path = "/tasks/{id}/start", tag = "workers", request_body = Option<StartRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Started", body = StartResponse), ChangeProblems))]
 pub(super) async fn start(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<StartRequest>,
+    Sent { request, key }: Sent<StartRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.start(id, request.worker_id, request.lease_seconds).await?;
-    let standing = Standing::of(&task, None, api.tracker.clock().now());
-    let lease_token = token_of(&task);
-    let Task { id: task_id, status, updated_at, attempt, .. } = task;
+    let now = api.tracker.clock().now();
+    let answer = move |task: &Task| started(task, now);
+    let keyed = key.keyed("start", Some(&id), answer);
+    let said = api.tracker.start(id, request.worker_id, request.lease_seconds, keyed).await?;
+    say(said, answer)
+}
+
+fn started(task: &Task, now: Timestamp) -> Answer {
+    let (standing, lease_token) = (Standing::of(task, None, now), token_of(task));
+    let Task { id: task_id, status, updated_at, attempt, .. } = task.clone();
     let body = StartResponse { task_id, status, updated_at, attempt, lease_token, standing };
-    Ok(axum::Json(body).into_response())
+    Answer::ok(&body)
 }
 
 /// A worker says that it is alive.
@@ -228,21 +235,27 @@ pub(super) struct ReleaseResponse {
 /// Its progress is kept, and the next worker's entries go on counting. A task that somebody wants to end is
 /// `cancelled` by it.
 #[utoipa::path(post, path = "/tasks/{id}/release", tag = "workers", request_body = ReleaseRequest,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Released", body = ReleaseResponse), HolderProblems))]
 pub(super) async fn release(
     State(api): State<Api>,
     Id(id): Id,
-    Json(ReleaseRequest { worker_id, lease_token }): Json<ReleaseRequest>,
+    Sent { request: ReleaseRequest { worker_id, lease_token }, key }: Sent<ReleaseRequest>,
 ) -> Result<Response, Problem> {
     let caller = Caller { worker: Some(worker_id), token: lease_token };
-    let task = api.tracker.release(id, caller).await?;
+    let now = api.tracker.clock().now();
+    let answer = move |task: &Task| released(task, now);
+    let keyed = key.keyed("release", Some(&id), answer);
+    say(api.tracker.release(id, caller, keyed).await?, answer)
+}
+
+fn released(task: &Task, now: Timestamp) -> Answer {
     let message = if task.status.is_terminal() {
         "the task was to end, and has; its progress is kept"
     } else {
         "the task waits for another worker; its progress is kept"
     };
-    let standing = Standing::of(&task, None, api.tracker.clock().now());
-    let Task { id: task_id, status, .. } = task;
-    Ok(axum::Json(ReleaseResponse { task_id, status, message, standing }).into_response())
+    let standing = Standing::of(task, None, now);
+    let (task_id, status) = (task.id.clone(), task.status);
+    Answer::ok(&ReleaseResponse { task_id, status, message, standing })
 }

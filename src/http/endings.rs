@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::{Id, Json};
+use super::idempotency::{KeyHeader, Sent, say};
 use super::problem::{Problem, problems};
 use super::wire::{
     ChangeProblems, ChangedResponse, HolderProblems, Standing, StatusSchema, seconds,
@@ -38,16 +39,18 @@ pub(super) struct CompleteRequest {
 
 /// Ends a task well.
 #[utoipa::path(post, path = "/tasks/{id}/complete", tag = "workers", request_body = Option<CompleteRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Completed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn complete(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<CompleteRequest>,
+    Sent { request, key }: Sent<CompleteRequest>,
 ) -> Result<Response, Problem> {
     let caller = Caller { worker: request.worker_id, token: request.lease_token };
-    let task = api.tracker.complete(id, caller, request.result).await?;
-    Ok(axum::Json(ChangedResponse::new(task, api.tracker.clock().now())).into_response())
+    let now = api.tracker.clock().now();
+    let answer = move |task: &Task| ChangedResponse::answer(task, now);
+    let keyed = key.keyed("complete", Some(&id), answer);
+    say(api.tracker.complete(id, caller, request.result, keyed).await?, answer)
 }
 
 /// A worker gives up.
@@ -68,16 +71,18 @@ pub(super) struct FailRequest {
 
 /// Ends a task badly.
 #[utoipa::path(post, path = "/tasks/{id}/fail", tag = "workers", request_body = Option<FailRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Failed", body = ChangedResponse), HolderProblems))]
 pub(super) async fn fail(
     State(api): State<Api>,
     Id(id): Id,
-    Json(request): Json<FailRequest>,
+    Sent { request, key }: Sent<FailRequest>,
 ) -> Result<Response, Problem> {
     let caller = Caller { worker: request.worker_id, token: request.lease_token };
-    let task = api.tracker.fail(id, caller, request.error).await?;
-    Ok(axum::Json(ChangedResponse::new(task, api.tracker.clock().now())).into_response())
+    let now = api.tracker.clock().now();
+    let answer = move |task: &Task| ChangedResponse::answer(task, now);
+    let keyed = key.keyed("fail", Some(&id), answer);
+    say(api.tracker.fail(id, caller, request.error, keyed).await?, answer)
 }
 
 /// Somebody says that a task's time is over.
@@ -92,15 +97,17 @@ pub(super) struct TimeoutRequest {
 
 /// Ends a task because its time is over, whether or not it is.
 #[utoipa::path(post, path = "/tasks/{id}/timeout", tag = "tasks", request_body = Option<TimeoutRequest>,
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 200, description = "Timed out", body = ChangedResponse), ChangeProblems))]
 pub(super) async fn time_out(
     State(api): State<Api>,
     Id(id): Id,
-    Json(TimeoutRequest { .. }): Json<TimeoutRequest>,
+    Sent { request: TimeoutRequest { .. }, key }: Sent<TimeoutRequest>,
 ) -> Result<Response, Problem> {
-    let task = api.tracker.time_out(id).await?;
-    Ok(axum::Json(ChangedResponse::new(task, api.tracker.clock().now())).into_response())
+    let now = api.tracker.clock().now();
+    let answer = move |task: &Task| ChangedResponse::answer(task, now);
+    let keyed = key.keyed("timeout", Some(&id), answer);
+    say(api.tracker.time_out(id, keyed).await?, answer)
 }
 
 /// Seconds a worker has to end a cancelled task when nothing is said.

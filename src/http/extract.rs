@@ -18,16 +18,21 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let is_json = media_type(request.headers()).is_some_and(is_json);
-        let bytes = read(request, api.limits.body_bytes).await?;
-        if bytes.is_empty() {
-            return parse(b"{}").map(Self);
-        }
-        if !is_json {
-            return Err(unsupported("application/json"));
-        }
-        parse(&bytes).map(Self)
+        parse(&json(request, api).await?).map(Self)
     }
+}
+
+/// The bytes of a body that says it is JSON; `{}` where there is none.
+pub(super) async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
+    let is_json = media_type(request.headers()).is_some_and(is_json);
+    let bytes = read(request, api.limits.body_bytes).await?;
+    if bytes.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if !is_json {
+        return Err(unsupported("application/json"));
+    }
+    Ok(bytes)
 }
 
 /// The media type without its parameters.

@@ -6,18 +6,21 @@
 //! | [`problem`] | one table from error to answer (RFC 9457) |
 //! | `extract` | bodies, queries and paths, checked at the edge |
 //! | `drain` | what a client still sends when its answer is there already |
+//! | `idempotency` | requests that may come twice: their key, and answers given again |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
-//! | `tasks`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
+//! | `tasks`, `bulk`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
 
+mod bulk;
 mod claims;
 pub mod document;
 mod drain;
 mod endings;
 mod explain;
 mod extract;
+mod idempotency;
 mod observe;
 mod operations;
 pub mod problem;
@@ -70,6 +73,7 @@ pub struct Limits {
 fn documented() -> OpenApiRouter<Api> {
     let core = OpenApiRouter::new()
         .routes(routes!(tasks::register, tasks::list))
+        .routes(routes!(bulk::register_bulk))
         .routes(routes!(claims::claim))
         .routes(routes!(endings::process_timeouts))
         .routes(routes!(tasks::get))
@@ -105,8 +109,9 @@ pub fn router(api: Api) -> Router {
     let cors = cors(&api.cors);
     routes
         .route("/openapi.json", get(async move || operations::openapi(&document)))
-        // A task may be called `claim`, too; the static route would hide it.
+        // A task may be called `claim` or `bulk`, too; the static routes would hide it.
         .route(&format!("{BASE_PATH}/tasks/claim"), get(tasks::get_the_one_called_claim))
+        .route(&format!("{BASE_PATH}/tasks/bulk"), get(bulk::get_the_one_called_bulk))
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -120,7 +125,8 @@ pub fn router(api: Api) -> Router {
 
 /// Reading is open to every page unless origins are configured; those may write too.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let exposed = [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER];
+    let exposed =
+        [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER, idempotency::REPLAYED];
     let layer = CorsLayer::new()
         .expose_headers(exposed)
         .max_age(std::time::Duration::from_hours(1))
@@ -130,6 +136,7 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("traceparent"),
             observe::CORRELATION_ID,
+            idempotency::KEY,
         ]);
     if origins.is_empty() {
         layer.allow_origin(tower_http::cors::Any).allow_methods([Method::GET, Method::HEAD])

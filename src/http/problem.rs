@@ -44,6 +44,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// A field is missing or wrong.
     ValidationFailed,
+    /// The key was sent with another request before.
+    IdempotencyKeyReused,
     /// A defect of ours.
     Internal,
     /// The store or the broker is away, or the node is closing.
@@ -76,6 +78,11 @@ impl Code {
             Self::ValidationFailed => {
                 ("validation_failed", S::UNPROCESSABLE_ENTITY, "A field is missing or wrong")
             }
+            Self::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                S::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key was sent with another request",
+            ),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
             Self::Unavailable => {
                 ("unavailable", S::SERVICE_UNAVAILABLE, "Not available at the moment")
@@ -108,6 +115,9 @@ impl Code {
             Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
             Self::UnsupportedMediaType => problem("the content type must be application/json"),
             Self::ValidationFailed => Problem::invalid("taskType", "is missing"),
+            Self::IdempotencyKeyReused => {
+                problem("this Idempotency-Key was sent with another request before")
+            }
             Self::Internal => {
                 problem("the service failed; the correlation id finds the reason in its log")
             }
@@ -138,6 +148,18 @@ impl Problem {
             .with("errors", json!([{ "path": path, "message": message }]))
     }
 
+    /// The same for a part of a body, which stands at `place` in the whole.
+    #[must_use]
+    pub(super) fn within(self, place: &str) -> Self {
+        let error = self.members.get("errors").and_then(|errors| errors.get(0));
+        let text = |member: &str| error.and_then(|error| error[member].as_str());
+        match (text("path"), text("message")) {
+            (Some(""), Some(message)) => Self::invalid(place, message),
+            (Some(path), Some(message)) => Self::invalid(&format!("{place}.{path}"), message),
+            _ => Self { detail: format!("{place}: {}", self.detail), ..self },
+        }
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
@@ -148,6 +170,13 @@ impl Problem {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// As one of many answers in a body: its status, and all its members.
+    pub(super) fn of_an_item(&self) -> (u16, Value) {
+        let body = self.body();
+        // Strings and JSON values become a JSON value.
+        (body.status, serde_json::to_value(&body).unwrap_or_default())
     }
 
     fn from_refused(task: &str, refused: Refused) -> Self {
@@ -208,6 +237,7 @@ impl From<service::Error> for Problem {
         match error {
             E::TaskNotFound(_) => Self::new(Code::TaskNotFound, error.to_string()),
             E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
+            E::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
             E::Refused { task, refused } => {
                 // Information: a caller is late or lost a race, which an operator may want to follow.
                 tracing::info!(task.id = %task, %refused, "refused");

@@ -11,13 +11,14 @@ use tokio_util::io::StreamReader;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::extract::{Id, Json, Query, media_type, too_large};
+use super::extract::{Id, Query, media_type, too_large};
+use super::idempotency::{Answer, KeyHeader, Sent, SentKey, repeated};
 use super::problem::{Code, Problem};
 use super::wire::{HolderProblems, Standing};
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
 use crate::domain::{Caller, JsonObject, LeaseToken, TaskId, Timestamp, WorkerId};
-use crate::service::Accepted;
+use crate::service::{Accepted, progress_scope};
 
 /// Entries of one request at most.
 const MOST_ENTRIES: usize = 10_000;
@@ -67,7 +68,7 @@ impl ProgressResponse {
         accepted: Accepted,
         server_time: Timestamp,
     ) -> Self {
-        let Accepted { last_seq_id: seq_id, timestamp, lease_expires_at, cancel_requested } =
+        let Accepted { last_seq_id: seq_id, timestamp, lease_expires_at, cancel_requested, .. } =
             accepted;
         let standing = Standing { lease_expires_at, cancel_requested, server_time };
         Self { task_id, seq_id, count, timestamp, standing }
@@ -90,9 +91,10 @@ pub(super) struct ProgressQuery {
 /// Appends progress to a task that is in progress.
 ///
 /// As JSON one entry or many, all or none. As `application/x-ndjson` one entry a line, each
-/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many.
+/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many. An
+/// `Idempotency-Key` is for JSON.
 #[utoipa::path(post, path = "/tasks/{id}/progress", tag = "workers",
-    params(("id" = String, Path, description = "The task's id"), ProgressQuery),
+    params(("id" = String, Path, description = "The task's id"), ProgressQuery, KeyHeader),
     request_body(content(
         (ProgressRequest = "application/json"),
         (String = "application/x-ndjson", example = "{\"percent\":1}\n{\"percent\":2}\n"))),
@@ -106,11 +108,14 @@ pub(super) async fn progress(
     let is_lines = media_type(request.headers())
         .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
     let caller = Caller { worker: query.worker_id, token: query.lease_token };
-    let response = if is_lines {
-        append_lines(&api, id, &caller, request.into_body()).await?
-    } else {
-        append_body(&api, id, caller, request).await?
-    };
+    if !is_lines {
+        return append_body(&api, id, caller, request).await;
+    }
+    // Of a body that breaks off a part is kept: there is no one thing to do once.
+    let (parts, body) = request.into_parts();
+    SentKey::of_parts(&parts)?
+        .none("is not for lines, which are kept as they arrive: send entries")?;
+    let response = append_lines(&api, id, &caller, body).await?;
     Ok(axum::Json(response).into_response())
 }
 
@@ -119,8 +124,8 @@ async fn append_body(
     id: TaskId,
     in_query: Caller,
     request: Request,
-) -> Result<ProgressResponse, Problem> {
-    let Json(request) = Json::<ProgressRequest>::from_request(request, api).await?;
+) -> Result<Response, Problem> {
+    let Sent { request, key } = Sent::<ProgressRequest>::from_request(request, api).await?;
     let (raw, is_many) = match (request.progress, request.entries) {
         (Some(one), None) => (vec![one], false),
         (None, Some(many)) => (many, true),
@@ -145,9 +150,13 @@ async fn append_body(
         worker: request.worker_id.or(in_query.worker),
         token: request.lease_token.or(in_query.token),
     };
-    let accepted = api.tracker.progress(&id, &entries, &caller).await?;
+    let key = key.in_scope(progress_scope(&id));
+    let accepted = api.tracker.progress(&id, &entries, &caller, key.as_ref()).await?;
     let count = is_many.then_some(entries.len() as u64);
-    Ok(ProgressResponse::new(id, count, accepted, api.tracker.clock().now()))
+    // The clock as of then: an answer that is given again is the same.
+    let response = ProgressResponse::new(id, count, accepted, accepted.timestamp);
+    let answer = Answer::ok(&response);
+    Ok(if accepted.is_repeated { repeated(answer) } else { answer.into_response() })
 }
 
 /// Checks one entry and takes the `seqId` from it, which is ours to give.
@@ -178,7 +187,7 @@ async fn append_lines(
     while let Some(chunk) = lines.next().await {
         let (entries, refused) = read_lines(chunk, count, api.limits.entry_bytes);
         if !entries.is_empty() {
-            match api.tracker.progress(&id, &entries, caller).await {
+            match api.tracker.progress(&id, &entries, caller, None).await {
                 Ok(accepted) => kept = Some(accepted),
                 Err(error) => return Err(cut_off(error.into(), count, kept)),
             }

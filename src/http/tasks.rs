@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Id, Json, Query};
+use super::Api;
+use super::extract::{Id, Query};
+use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
 use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse, seconds};
-use super::{Api, BASE_PATH};
-use crate::domain::{JsonObject, Status, TaskId, TaskType, Terms, Timestamp, WorkerId};
+use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId};
 use crate::service::{Cursor, Filter, Registration};
 
 /// Seconds of the longest time a task may be given: a year.
@@ -24,10 +24,11 @@ const MOST_ATTEMPTS: u32 = 1000;
 /// Tasks of a page when nothing is said, and at most.
 const PAGE: (u32, u32) = (50, 100);
 
-problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed);
+problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed,
+    IdempotencyKeyReused);
 problems!(GetProblems: TaskNotFound);
 problems!(ListProblems: ValidationFailed);
-problems!(RetryProblems: TaskNotFound, InvalidTransition);
+problems!(RetryProblems: TaskNotFound, InvalidTransition, ValidationFailed, IdempotencyKeyReused);
 
 /// A task to register.
 #[derive(Deserialize, ToSchema)]
@@ -71,6 +72,22 @@ fn max_attempts<'de, D: serde::Deserializer<'de>>(
     }
 }
 
+impl From<RegisterRequest> for Registration {
+    fn from(request: RegisterRequest) -> Self {
+        Self {
+            id: request.task_id,
+            task_type: request.task_type,
+            metadata: request.metadata,
+            params: request.params,
+            terms: Terms {
+                timeout: request.timeout_seconds.unwrap_or(Terms::DEFAULT.timeout),
+                max_attempts: request.max_attempts.unwrap_or(Terms::DEFAULT.max_attempts),
+                stall: request.stall_seconds,
+            },
+        }
+    }
+}
+
 /// A registered task.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -88,40 +105,27 @@ pub(super) struct RegisterResponse {
 /// Registers a task.
 ///
 /// It waits as `pending` for a worker to claim or start it.
-#[utoipa::path(post, path = "/tasks", tag = "tasks", request_body = RegisterRequest, responses(
+#[utoipa::path(post, path = "/tasks", tag = "tasks", params(KeyHeader), request_body = RegisterRequest, responses(
     (status = 201, description = "Registered", body = RegisterResponse,
      headers(("location" = String, description = "Where the task is"))),
     RegisterProblems,
 ))]
 pub(super) async fn register(
     State(api): State<Api>,
-    Json(request): Json<RegisterRequest>,
+    Sent { request, key }: Sent<RegisterRequest>,
 ) -> Result<Response, Problem> {
-    let registration = Registration {
-        id: request.task_id,
-        task_type: request.task_type,
-        metadata: request.metadata,
-        params: request.params,
-        terms: Terms {
-            timeout: request.timeout_seconds.unwrap_or(Terms::DEFAULT.timeout),
-            max_attempts: request.max_attempts.unwrap_or(Terms::DEFAULT.max_attempts),
-            stall: request.stall_seconds,
-        },
-    };
-    let task = api.tracker.register(registration).await?;
+    let keyed = key.keyed("register", None, registered);
+    say(api.tracker.register(request.into(), keyed).await?, registered)
+}
+
+fn registered(task: &Task) -> Answer {
     let body = RegisterResponse {
         task_id: task.id.clone(),
         status: task.status,
         created_at: task.created_at,
         timeout_at: task.timeout_at,
     };
-    Ok(created(&task.id, body))
-}
-
-/// 201, and where the new task is.
-fn created(id: &TaskId, body: impl Serialize) -> Response {
-    let location = format!("{BASE_PATH}/tasks/{id}");
-    (StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(body)).into_response()
+    Answer::created(&task.id, &body)
 }
 
 /// Reads a task with its whole history.
@@ -265,18 +269,27 @@ pub(super) struct RetryResponse {
 ///
 /// It has the same type, metadata, params and terms. A task is retried once; retry the retry for more.
 #[utoipa::path(post, path = "/tasks/{id}/retry", tag = "tasks",
-    params(("id" = String, Path, description = "The task's id")),
+    params(("id" = String, Path, description = "The task's id"), KeyHeader),
     responses((status = 201, description = "Retried", body = RetryResponse,
                headers(("location" = String, description = "Where the new task is"))), RetryProblems))]
-pub(super) async fn retry(State(api): State<Api>, Id(id): Id) -> Result<Response, Problem> {
-    let child = api.tracker.retry(id.clone()).await?;
+pub(super) async fn retry(
+    State(api): State<Api>,
+    Id(id): Id,
+    key: SentKey,
+) -> Result<Response, Problem> {
+    let parent = id.clone();
+    let keyed = key.keyed("retry", Some(&id), move |child| retried(&parent, child));
+    say(api.tracker.retry(id.clone(), keyed).await?, |child| retried(&id, child))
+}
+
+fn retried(parent: &TaskId, child: &Task) -> Answer {
     let body = RetryResponse {
         new_task_id: child.id.clone(),
-        original_task_id: child.original_task_id.unwrap_or(id),
+        original_task_id: child.original_task_id.as_ref().unwrap_or(parent).clone(),
         status: child.status,
         retry_count: child.retry_count,
     };
-    Ok(created(&child.id, body))
+    Answer::created(&child.id, &body)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::idempotency::Answer;
 use super::problem::problems;
 use crate::domain::{
     Entry, JsonObject, Reason, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
@@ -15,11 +16,11 @@ use crate::service::Tracked;
 problems!(
     /// Of a call that anybody may make to change a task.
     ChangeProblems: MalformedBody, TaskNotFound, InvalidTransition, BodyTooLarge,
-    UnsupportedMediaType, ValidationFailed);
+    UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 problems!(
     /// Of a call that must come from the worker that holds the task.
     HolderProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, LeaseLost,
-    BodyTooLarge, UnsupportedMediaType, ValidationFailed);
+    BodyTooLarge, UnsupportedMediaType, ValidationFailed, IdempotencyKeyReused);
 
 /// Where a task stands. `completed`, `failed`, `timeout` and `cancelled` are terminal: nothing leaves them.
 #[derive(ToSchema)]
@@ -250,6 +251,11 @@ impl ChangedResponse {
     pub(super) fn new(task: Task, now: Timestamp) -> Self {
         let standing = Standing::of(&task, None, now);
         Self { task_id: task.id, status: task.status, updated_at: task.updated_at, standing }
+    }
+
+    /// The answer to a change of `task` that was asked for at `now`.
+    pub(super) fn answer(task: &Task, now: Timestamp) -> Answer {
+        Answer::ok(&Self::new(task.clone(), now))
     }
 }
 

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::{Caller, Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{
+    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+};
 pub use fence::{Fence, Grant};
 pub use hub::{Delivery, Hub, Signal, Subscription};
 pub use waiters::{Waiter, Waiters};
@@ -63,6 +65,8 @@ pub struct Append<'a> {
     pub now: Timestamp,
     /// What the durable truth said, where the fence alone did not let the caller in.
     pub verified: Option<&'a Verified>,
+    /// The key of the request, if it may come twice: then it is looked up before the fence is asked.
+    pub key: Option<&'a Key>,
 }
 
 /// What the durable truth says of a task in progress, looked up after `fence` was seen.
@@ -90,6 +94,10 @@ pub enum Appended {
     },
     /// The fence does not let this caller in. Ask the durable truth, and come back with [`Verified`].
     Unverified(Fence),
+    /// An earlier request of this key was acknowledged; nothing is appended now.
+    Before(Receipt),
+    /// The key stands for another request; nothing is appended.
+    Reused,
 }
 
 /// A page of the log.
@@ -128,6 +136,9 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// Closes the fence of `attempt` for [`CLOSED_FOR`], and says the number of the newest entry: no
     /// entry of this attempt is acknowledged after.
     async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error>;
+
+    /// Reads the receipts of appends with a key that may still be asked for.
+    async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error>;
 
     /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
     /// closes the fence again and leaves all as it is. Doing it twice does no harm.

@@ -50,7 +50,7 @@ impl Tracker {
                     task.cancellation =
                         Some(asked_for(task.cancellation, cancel.reason, deadline, now));
                     let change = if may_go_on {
-                        Change { task, entries: Vec::new() }
+                        Change::from(task)
                     } else {
                         tracker.close(task, Ending::plain(Status::Cancelled, now)).await?
                     };

@@ -7,12 +7,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::finish::newest;
-use super::{Error, Result, Tracked, Tracker, count};
+use super::{Error, Result, Said, Tracked, Tracker, count};
 use crate::domain::{
-    Caller, Ending, Event, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
+    Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
     Transition, WorkerId,
 };
-use crate::storage::{Change, Selection};
+use crate::storage::{Change, Outcome, Selection};
 
 impl Tracker {
     /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
@@ -60,7 +60,7 @@ impl Tracker {
             let claimed = tracker.take_oldest(&types, &worker, lease).await;
             if let Err(Ok(Some(unheard))) = answer.send(claimed) {
                 let holder = unheard.task.holder();
-                let given_back = tracker.release(unheard.task.id.clone(), holder).await;
+                let given_back = tracker.release(unheard.task.id.clone(), holder, None).await;
                 tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
                     "the worker hung up before it heard of its task, which is given back");
             }
@@ -96,12 +96,14 @@ impl Tracker {
         id: TaskId,
         worker: Option<WorkerId>,
         lease: Option<Duration>,
-    ) -> Result<Task> {
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
-            let task = tracker
-                .change_one(&id, Transition::Start, &Caller::default(), async |mut task: Task| {
+            let caller = Caller::default();
+            let said = tracker
+                .change_one(&id, Transition::Start, &caller, keyed, async |mut task: Task| {
                     task.status = Status::InProgress;
                     task.worker_id = worker;
                     task.attempt += 1;
@@ -109,11 +111,13 @@ impl Tracker {
                     task.stall_check_at = task.terms.stall.map(|stall| now.plus(stall));
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change::from(task))
                 })
                 .await?;
-            tracker.announce(&task).await;
-            Ok(task)
+            if let Said::Now(task) = &said {
+                tracker.announce(task).await;
+            }
+            Ok(said)
         })
         .await
     }
@@ -121,13 +125,18 @@ impl Tracker {
     /// Gives a task back for another worker. Its progress stays where it is. One that somebody wants to end
     /// ends by it.
     #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
-    pub async fn release(&self, id: TaskId, caller: Caller) -> Result<Task> {
+    pub async fn release(
+        &self,
+        id: TaskId,
+        caller: Caller,
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let now = tracker.clock.now();
             let mut last_seq_id = 0;
-            let task = tracker
-                .change_one(&id, Transition::Release, &caller, async |task: Task| {
+            let said = tracker
+                .change_one(&id, Transition::Release, &caller, keyed, async |task: Task| {
                     let change = match &task.cancellation {
                         Some(_) => tracker.close(task, Ending::plain(Status::Cancelled, now)).await,
                         // No entry of the attempt that is given back comes after the next has begun.
@@ -135,15 +144,17 @@ impl Tracker {
                             .live
                             .close(&task.id, task.attempt, now)
                             .await
-                            .map(|_| Change { task: given_back(task, now), entries: Vec::new() })
+                            .map(|_| Change::from(given_back(task, now)))
                             .map_err(Error::from),
                     }?;
                     last_seq_id = newest(&change);
                     Ok(change)
                 })
                 .await?;
-            tracker.after_an_attempt(&task, last_seq_id).await;
-            Ok(task)
+            if let Said::Now(task) = &said {
+                tracker.after_an_attempt(task, last_seq_id).await;
+            }
+            Ok(said)
         })
         .await
     }
@@ -158,32 +169,37 @@ impl Tracker {
         }
     }
 
-    /// Locks one task, asks the lifecycle, and commits what `shape` makes of it.
+    /// Locks one task, asks the lifecycle, and commits what `shape` makes of it. With a key it is done once for all
+    /// requests of it: the key is looked up first, so what the task has become since plays no part.
     pub(super) async fn change_one<S, F>(
         &self,
         id: &TaskId,
         transition: Transition,
         caller: &Caller,
+        keyed: Option<Keyed<Task>>,
         shape: S,
-    ) -> Result<Task>
+    ) -> Result<Said<Task>>
     where
         S: FnOnce(Task) -> F,
         F: Future<Output = Result<Change>>,
     {
-        let changed = self
-            .storage
-            .change(Selection::One(id), async |tasks: Vec<Task>| {
-                let Some(task) = tasks.into_iter().next() else {
-                    return Err(Error::TaskNotFound(id.clone()));
-                };
-                transition
-                    .check(task.status, &task.holder(), caller)
-                    .map_err(|refused| Error::refused(id, refused))?;
-                Ok(vec![shape(task).await?])
-            })
-            .await?;
-        count(transition.rule().event);
-        changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
+        let decide = async |tasks: Vec<Task>| {
+            let Some(task) = tasks.into_iter().next() else {
+                return Err(Error::TaskNotFound(id.clone()));
+            };
+            transition
+                .check(task.status, &task.holder(), caller)
+                .map_err(|refused| Error::refused(id, refused))?;
+            Ok(vec![shape(task).await?])
+        };
+        let outcome = match keyed {
+            Some(keyed) => self.storage.change_once(id, keyed, self.clock.now(), decide).await?,
+            None => Outcome::Now(self.storage.change(Selection::One(id), decide).await?),
+        };
+        Said::of(outcome)?.try_map(|changed| {
+            count(transition.rule().event);
+            changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
+        })
     }
 
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it.

@@ -24,6 +24,9 @@ pub enum Error {
         /// What the lifecycle said.
         refused: Refused,
     },
+    /// The key of the request stands for another one.
+    #[error("this Idempotency-Key was sent with another request before")]
+    KeyReused,
     /// The store or the broker is away: the same call may succeed later.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use super::query::PAGE;
-use super::{Result, Tracker};
-use crate::domain::{Caller, Ending, JsonObject, StatusChange, Task, TaskId, Transition};
+use super::{Result, Said, Tracker};
+use crate::domain::{Caller, Ending, JsonObject, Keyed, StatusChange, Task, TaskId, Transition};
 use crate::live::Ended;
 use crate::storage::Change;
 
@@ -30,8 +30,9 @@ impl Tracker {
         id: TaskId,
         caller: Caller,
         result: Option<JsonObject>,
-    ) -> Result<Task> {
-        self.finish(id, Transition::Complete, caller, result, None).await
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
+        self.finish(id, Transition::Complete, caller, result, None, keyed).await
     }
 
     /// Ends a task badly.
@@ -41,14 +42,15 @@ impl Tracker {
         id: TaskId,
         caller: Caller,
         error: Option<JsonObject>,
-    ) -> Result<Task> {
-        self.finish(id, Transition::Fail, caller, None, error).await
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
+        self.finish(id, Transition::Fail, caller, None, error, keyed).await
     }
 
     /// Ends a task because its time is over, whether or not it is.
     #[tracing::instrument(name = "task.timeout", skip_all, fields(task.id = %id))]
-    pub async fn time_out(&self, id: TaskId) -> Result<Task> {
-        self.finish(id, Transition::Timeout, Caller::default(), None, None).await
+    pub async fn time_out(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
+        self.finish(id, Transition::Timeout, Caller::default(), None, None, keyed).await
     }
 
     async fn finish(
@@ -58,12 +60,13 @@ impl Tracker {
         caller: Caller,
         result: Option<JsonObject>,
         error: Option<JsonObject>,
-    ) -> Result<Task> {
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
             let mut last_seq_id = 0;
-            let ended = tracker
-                .change_one(&id, transition, &caller, async |task: Task| {
+            let said = tracker
+                .change_one(&id, transition, &caller, keyed, async |task: Task| {
                     let status = transition.rule().to.unwrap_or(task.status);
                     let ending = Ending { status, result, error, at: tracker.clock.now() };
                     let change = tracker.close(task, ending).await?;
@@ -71,13 +74,15 @@ impl Tracker {
                     Ok(change)
                 })
                 .await?;
-            tracker.settle_or_leave(&ended, last_seq_id).await;
-            Ok(ended)
+            if let Said::Now(ended) = &said {
+                tracker.settle_or_leave(ended, last_seq_id).await;
+            }
+            Ok(said)
         })
         .await
     }
 
-    /// Closes the log of a task that is about to end and takes its entries.
+    /// Closes the log of a task that is about to end and takes its entries and receipts.
     pub(super) async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
         let newest = self.live.close(&task.id, task.attempt, ending.at).await?;
         let mut entries = Vec::new();
@@ -91,13 +96,15 @@ impl Tracker {
             after = last.seq_id;
             entries.extend(page.entries);
         }
+        // After the entries, so that none is taken without its receipt.
+        let receipts = self.receipts(&task.id, newest, ending.at).await?;
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
         task.stall_check_at = None;
-        Ok(Change { task, entries })
+        Ok(Change { task, entries, receipts })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
@@ -117,6 +124,8 @@ impl Tracker {
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
+                    // Receipts first: once the entries are sealed, nothing says any more that there were some.
+                    self.keep_receipts(&task.id).await?;
                     self.storage.seal(&task.id, &page.entries).await?;
                     last_seq_id =
                         page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
@@ -125,14 +134,19 @@ impl Tracker {
         }
     }
 
+    /// Settles an end that another began to settle, perhaps.
+    async fn settle_left(&self, task: &Task) -> Result<()> {
+        self.keep_receipts(&task.id).await?;
+        self.settle(task, self.storage.last_sealed(&task.id).await?).await
+    }
+
     /// Publishes ends that are committed and were left before they were settled: their node died, or
     /// the live log was away. Says how many. One that cannot be settled keeps no other waiting.
     pub async fn settle_abandoned(&self) -> Result<u64> {
         let before = self.clock.now().minus(SETTLE_AFTER);
         let (mut settled, mut failed) = (0, None);
         for task in self.storage.unsettled(before, SETTLE_BATCH).await? {
-            let last_sealed = self.storage.last_sealed(&task.id).await?;
-            match self.settle(&task, last_sealed).await {
+            match self.settle_left(&task).await {
                 Ok(()) => settled += 1,
                 Err(error) => {
                     self.storage.settle_later(&task.id, self.clock.now()).await?;

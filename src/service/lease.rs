@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Result, Tracker};
+use super::{Error, Result, Tracker};
 use crate::domain::{Caller, Lease, Task, TaskId, Transition};
 use crate::storage::Change;
 
@@ -20,21 +20,21 @@ impl Tracker {
         self.to_the_end(async move {
             let now = tracker.clock.now();
             let mut has_changed = false;
-            let task = tracker
-                .change_one(&id, Transition::Heartbeat, &caller, async |mut task: Task| {
+            let said = tracker
+                .change_one(&id, Transition::Heartbeat, &caller, None, async |mut task: Task| {
                     let before = task.lease.as_ref().and_then(|lease| lease.length);
                     let lease = task.lease.take().unwrap_or_else(|| Lease::new(None, now));
                     let lease = lease.renewed(length, now);
                     has_changed = lease.length != before;
                     task.lease = Some(lease);
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change::from(task))
                 })
                 .await?;
             if has_changed {
                 // Appends are answered with what the fence says of the lease.
                 tracker.look_anew(&id).await;
             }
-            Ok(task)
+            said.now().ok_or_else(|| Error::Internal("a heartbeat without a key".into()))
         })
         .await
     }

@@ -2,7 +2,8 @@
 //!
 //! | module | use case |
 //! | --- | --- |
-//! | `register` | register a task; retry an ended one |
+//! | `register` | register a task, or many at once; retry an ended one |
+//! | `once` | what is said to a request that may come twice |
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
 //! | `lease` | a worker says that it is alive |
@@ -20,6 +21,7 @@ mod claim;
 mod error;
 mod finish;
 mod lease;
+mod once;
 mod progress;
 mod query;
 mod register;
@@ -41,6 +43,7 @@ use crate::live::{Hub, Live};
 use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
+pub use once::Said;
 pub use progress::Accepted;
 pub use query::{Listing, Tracked};
 pub use register::Registration;
@@ -50,7 +53,7 @@ pub use why::Why;
 pub use workers::Worker;
 
 pub use crate::live::Delivery;
-pub use crate::storage::{Cursor, Filter};
+pub use crate::storage::{Cursor, Filter, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]

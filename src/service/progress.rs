@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tracker};
-use crate::domain::{Caller, JsonObject, TaskId, Timestamp, Transition};
+use crate::domain::{Caller, JsonObject, Key, Receipt, TaskId, Timestamp, Transition};
 use crate::live::{Append, Appended, Fence, Grant, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
 
 /// How long an append waits for an end in flight to become visible.
@@ -22,6 +22,16 @@ pub struct Accepted {
     pub lease_expires_at: Option<Timestamp>,
     /// Whether somebody wants the task to end.
     pub cancel_requested: bool,
+    /// Whether that was at an earlier request of the same key; then all of it is as of then.
+    pub is_repeated: bool,
+}
+
+impl From<Receipt> for Accepted {
+    fn from(Receipt { last_seq_id, at, lease, cancel_requested, .. }: Receipt) -> Self {
+        let lease_expires_at = lease.map(|lease| at.plus(lease));
+        let (timestamp, is_repeated) = (at, true);
+        Self { last_seq_id, timestamp, lease_expires_at, cancel_requested, is_repeated }
+    }
 }
 
 impl Tracker {
@@ -31,20 +41,22 @@ impl Tracker {
     /// The hot path is one call to the live log. Only where its fence does not let the caller in is the durable
     /// truth asked: at the first append of an attempt, after an end, for a wrong worker, and when something has
     /// changed that the worker is to hear. An append renews the lease without a word to the durable truth: whoever
-    /// finds the lease run out there looks at the newest entry first.
+    /// finds the lease run out there looks at the newest entry first. With a key the entries are appended once for
+    /// all requests of it, whatever becomes of the task in between.
     #[tracing::instrument(name = "task.progress", skip_all, fields(task.id = %id))]
     pub async fn progress(
         &self,
         id: &TaskId,
         entries: &[JsonObject],
         caller: &Caller,
+        key: Option<&Key>,
     ) -> Result<Accepted> {
         let now = self.clock.now();
         let asked = Instant::now();
         let mut pause = Duration::from_millis(5);
         let mut verified = None;
         loop {
-            let append = Append { entries, caller, now, verified: verified.as_ref() };
+            let append = Append { entries, caller, now, verified: verified.as_ref(), key };
             let fence = match self.live.append(id, append).await? {
                 Appended::Kept { last_seq_id, grant } => {
                     metrics::counter!("entries_appended_total").increment(entries.len() as u64);
@@ -53,11 +65,21 @@ impl Tracker {
                         timestamp: now,
                         lease_expires_at: grant.lease.map(|lease| now.plus(lease)),
                         cancel_requested: grant.cancel_requested,
+                        is_repeated: false,
                     });
                 }
+                Appended::Before(receipt) => return Ok(receipt.into()),
+                Appended::Reused => return Err(Error::KeyReused),
                 Appended::Unverified(fence) => fence,
             };
-            verified = self.verify(id, caller, fence, now).await?;
+            verified = match (self.verify(id, caller, fence, now).await, key) {
+                // Nothing is taken now, but it may have been before: an end took the receipts with it.
+                (Err(refused @ Error::Refused { .. }), Some(key)) => {
+                    let receipt = self.receipt(key, now).await?;
+                    return receipt.map(Accepted::from).ok_or(refused);
+                }
+                (verified, _) => verified?,
+            };
             if verified.is_none() {
                 // An end closed the fence and is not committed yet, or died on the way.
                 if asked.elapsed() >= PATIENCE {

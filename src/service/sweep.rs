@@ -150,7 +150,7 @@ impl Tracker {
                 Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
             return self.ended(task, ending, Transition::Exhaust).await;
         }
-        let change = Change { task: given_back(task, now), entries: Vec::new() };
+        let change = Change::from(given_back(task, now));
         Ok((change, Some(Transition::Expire)))
     }
 
@@ -167,7 +167,7 @@ impl Tracker {
         } else {
             None
         };
-        Ok((Change { task, entries: Vec::new() }, by))
+        Ok((Change::from(task), by))
     }
 
     async fn tell_stalled(&self, task: &Task, now: Timestamp) {
@@ -194,7 +194,7 @@ impl Tracker {
                     let recovered = tasks.into_iter().filter(stalled).map(|mut task| {
                         task.stalled_at = None;
                         task.stall_check_at = task.terms.stall.map(|stall| now.plus(stall));
-                        Change { task, entries: Vec::new() }
+                        Change::from(task)
                     });
                     Ok::<_, Error>(recovered.collect())
                 })
@@ -221,7 +221,7 @@ fn renewed_by_progress(task: &Task, newest: Option<&Entry>, now: Timestamp) -> O
     let lease = task.lease.as_mut()?;
     lease.expires_at = lease.expires_after(progressed);
     let is_kept = lease.expires_at.is_none_or(|at| at > now);
-    is_kept.then_some(Change { task, entries: Vec::new() })
+    is_kept.then_some(Change::from(task))
 }
 
 /// Why a task failed over which too many workers fell silent.

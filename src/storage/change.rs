@@ -1,9 +1,10 @@
 //! The one way a status changes, but for the claim: rows are locked, looked at, and written as one.
 
+use super::idempotency::{receipt_statements, remember};
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, entries};
 use crate::database::{Kind, Statement, Transaction};
-use crate::domain::{Entry, Task, TaskId, Timestamp};
+use crate::domain::{Entry, Keyed, Receipt, Task, TaskId, Timestamp};
 
 /// Which tasks a change is about.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,15 @@ pub struct Change {
     pub task: Task,
     /// Entries of its live log that are not sealed yet, in order; only of a task that ends.
     pub entries: Vec<Entry>,
+    /// What was acknowledged to appends with a key and is not written yet; only of a task that ends.
+    pub receipts: Vec<Receipt>,
+}
+
+impl From<Task> for Change {
+    /// Of a task that does not end.
+    fn from(task: Task) -> Self {
+        Self { task, entries: Vec::new(), receipts: Vec::new() }
+    }
 }
 
 impl Storage {
@@ -55,7 +65,23 @@ impl Storage {
         F: Future<Output = Result<Vec<Change>, E>>,
         E: From<Error>,
     {
-        let mut transaction = self.database.begin().await.map_err(E::from)?;
+        let transaction = self.database.begin().await.map_err(E::from)?;
+        self.change_in(transaction, selection, None, decide).await
+    }
+
+    /// The same in a transaction that has begun, perhaps with a key to be answered for the one task.
+    pub(super) async fn change_in<D, F, E>(
+        &self,
+        mut transaction: Transaction,
+        selection: Selection<'_>,
+        keyed: Option<Keyed<Task>>,
+        decide: D,
+    ) -> Result<Vec<Task>, E>
+    where
+        D: FnOnce(Vec<Task>) -> F,
+        F: Future<Output = Result<Vec<Change>, E>>,
+        E: From<Error>,
+    {
         let rows: Vec<TaskRow> = selection
             .statement(self.database.kind())
             .fetch_all(transaction.executor())
@@ -72,6 +98,9 @@ impl Storage {
         };
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;
+        }
+        if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
+            remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
         }
         transaction.commit().await.map_err(E::from)?;
         Ok(changes.into_iter().map(|change| change.task).collect())
@@ -138,6 +167,9 @@ async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Err
     .execute(transaction.executor())
     .await?;
     for statement in entries::seal_statements(&task.id, &change.entries) {
+        statement.execute(transaction.executor()).await?;
+    }
+    for statement in receipt_statements(transaction.kind(), &task.id, &change.receipts) {
         statement.execute(transaction.executor()).await?;
     }
     if let Some(ended) = task.completed_at {

@@ -135,6 +135,30 @@ pub(super) fn note_workers(kind: Kind) -> &'static str {
     }
 }
 
+/// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, timeout, place, attempts,
+/// stall]`, for SQLite has no arrays to unnest; `$2` is the instant of the first.
+pub(super) fn batch(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
+                 value ->> 3 AS params, (value ->> 4)::bigint AS timeout_seconds,
+                 $2 + (value ->> 5)::bigint * interval '1 microsecond' AS created_at,
+                 $2 + (value ->> 5)::bigint * interval '1 microsecond'
+                    + (value ->> 4)::bigint * interval '1 second' AS timeout_at,
+                 (value ->> 6)::bigint AS max_attempts, (value ->> 7)::bigint AS stall_seconds
+             FROM json_array_elements($1::json)"
+        }
+        Kind::Sqlite => {
+            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
+                 value ->> 3 AS params, value ->> 4 AS timeout_seconds,
+                 $2 + (value ->> 5) AS created_at,
+                 $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at,
+                 value ->> 6 AS max_attempts, value ->> 7 AS stall_seconds
+             FROM json_each($1)"
+        }
+    }
+}
+
 /// Notes types and who asked for them, likewise.
 pub(super) fn note_types(kind: Kind) -> &'static str {
     match kind {
@@ -151,6 +175,40 @@ pub(super) fn note_types(kind: Kind) -> &'static str {
              WHERE TRUE
              ON CONFLICT (task_type) DO UPDATE
              SET worker_id = excluded.worker_id, seen_at = excluded.seen_at"
+        }
+    }
+}
+
+/// Deletes at most `$2` answers whose time was over by `$1`. By the place of the rows: Postgres might read the whole table to
+/// find a thousand keys again. Nodes that do it at once share the work.
+pub(super) fn forget_answers(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "DELETE FROM tracker_idempotency WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM tracker_idempotency WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        }
+        Kind::Sqlite => {
+            "DELETE FROM tracker_idempotency WHERE rowid IN (
+                 SELECT rowid FROM tracker_idempotency WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2)"
+        }
+    }
+}
+
+/// Receipts as rows. `$1` is a JSON array of `[hash, fingerprint, answer, microseconds before $2]`, `$2` the instant when the
+/// last of them is over.
+pub(super) fn receipts(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
+                 $2 - (value ->> 3)::bigint * interval '1 microsecond' AS expires_at
+             FROM json_array_elements($1::json)"
+        }
+        Kind::Sqlite => {
+            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
+                 $2 - (value ->> 3) AS expires_at
+             FROM json_each($1)"
         }
     }
 }

@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 3] = [
+const FILES: [(i64, &str, &str, &str); 4] = [
     (
         1,
         "core",
@@ -23,6 +23,12 @@ const FILES: [(i64, &str, &str, &str); 3] = [
         "leases",
         include_str!("../../migrations/postgres/0002_leases.sql"),
         include_str!("../../migrations/sqlite/0002_leases.sql"),
+    ),
+    (
+        3,
+        "idempotency",
+        include_str!("../../migrations/postgres/0003_idempotency.sql"),
+        include_str!("../../migrations/sqlite/0003_idempotency.sql"),
     ),
     (
         5,

@@ -6,6 +6,8 @@
 //! | `tasks` | registering, claiming, reading; what is not settled yet |
 //! | `change` | the one way a status changes |
 //! | `row` | a task as a row |
+//! | `bulk` | registering many at once |
+//! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history |
 //! | `workers` | who polls for work |
@@ -15,9 +17,11 @@
 //! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
 //! never knows what a status means; time is always an argument; a transaction never leaves a method.
 
+mod bulk;
 mod change;
 mod dialect;
 mod entries;
+mod idempotency;
 mod lists;
 pub mod migrations;
 mod plans;
@@ -28,6 +32,7 @@ mod workers;
 use crate::database::Database;
 pub use crate::database::Error;
 pub use change::{Change, Due, Selection};
+pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
 pub use workers::{Polled, Seen};
 

@@ -33,6 +33,7 @@ impl Storage {
             ("sweep of stalls", sweep(Due::StallCheck)),
             ("sweep of the cancelled", sweep(Due::Grace)),
             ("held by workers", held_statement(kind, std::slice::from_ref(&a_worker))),
+            ("forgotten answers", self.forget_statement(now)),
             ("list", list(Filter::default())),
             ("list by type", list(by_type)),
             ("list by status", list(by_status)),

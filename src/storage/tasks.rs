@@ -2,13 +2,13 @@
 
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, unreadable};
-use crate::database::Statement;
+use crate::database::{Executor, Statement};
 use crate::domain::{Lease, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId};
 
 impl Storage {
     /// Registers a task. `None`: the id is taken.
     pub async fn insert(&self, new: &NewTask, now: Timestamp) -> Result<Option<Task>, Error> {
-        self.insert_row(new, None, now).await
+        insert_row(self.database.writer(), new, None, now).await
     }
 
     /// Registers the retry of `parent`, which has ended. `None`: it was retried already, or the id is taken.
@@ -18,49 +18,7 @@ impl Storage {
         id: TaskId,
         now: Timestamp,
     ) -> Result<Option<Task>, Error> {
-        let new = NewTask {
-            id,
-            task_type: parent.task_type.clone(),
-            metadata: parent.metadata.clone(),
-            params: parent.params.clone(),
-            terms: parent.terms.clone(),
-        };
-        self.insert_row(&new, Some(parent), now).await
-    }
-
-    async fn insert_row(
-        &self,
-        new: &NewTask,
-        parent: Option<&Task>,
-        now: Timestamp,
-    ) -> Result<Option<Task>, Error> {
-        let original = parent.map(|parent| parent.original_task_id.as_ref().unwrap_or(&parent.id));
-        let retry_count = parent.map_or(0, |parent| parent.retry_count + 1);
-        let row: Option<TaskRow> = Statement::new(concat!(
-            "INSERT INTO tracker_tasks (id, task_type, status, metadata, params, timeout_seconds,
-                 original_task_id, retry_of, retry_count, created_at, updated_at, timeout_at,
-                 max_attempts, stall_seconds)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-             ON CONFLICT DO NOTHING RETURNING ",
-            columns!()
-        ))
-        .bind(&new.id)
-        .bind(&new.task_type)
-        .bind(Status::Pending)
-        .bind(new.metadata.as_ref())
-        .bind(new.params.as_ref())
-        .bind(new.terms.timeout.as_secs())
-        .bind(original)
-        .bind(parent.map(|parent| &parent.id))
-        .bind(retry_count)
-        .bind(now)
-        .bind(now)
-        .bind(now.plus(new.terms.timeout))
-        .bind(new.terms.max_attempts)
-        .bind(new.terms.stall.map(|stall| stall.as_secs()))
-        .fetch_optional(self.database.writer())
-        .await?;
-        row.map(Task::try_from).transpose()
+        insert_row(self.database.writer(), &retry_of(parent, id), Some(parent), now).await
     }
 
     /// Gives the oldest pending task of `types` to `worker`: one statement, one task, never twice.
@@ -199,4 +157,51 @@ impl Storage {
 
 pub(super) fn names(types: &[TaskType]) -> Vec<String> {
     types.iter().map(|name| name.as_str().to_owned()).collect()
+}
+
+/// What registers the retry of `parent`.
+pub(super) fn retry_of(parent: &Task, id: TaskId) -> NewTask {
+    NewTask {
+        id,
+        task_type: parent.task_type.clone(),
+        metadata: parent.metadata.clone(),
+        params: parent.params.clone(),
+        terms: parent.terms.clone(),
+    }
+}
+
+/// Writes a new row. What it writes `bulk.rs` writes, too. `None`: the id is taken, or `parent` was retried.
+pub(super) async fn insert_row(
+    on: Executor<'_>,
+    new: &NewTask,
+    parent: Option<&Task>,
+    now: Timestamp,
+) -> Result<Option<Task>, Error> {
+    let original = parent.map(|parent| parent.original_task_id.as_ref().unwrap_or(&parent.id));
+    let retry_count = parent.map_or(0, |parent| parent.retry_count + 1);
+    let row: Option<TaskRow> = Statement::new(concat!(
+        "INSERT INTO tracker_tasks (id, task_type, status, metadata, params, timeout_seconds,
+             original_task_id, retry_of, retry_count, created_at, updated_at, timeout_at,
+             max_attempts, stall_seconds)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         ON CONFLICT DO NOTHING RETURNING ",
+        columns!()
+    ))
+    .bind(&new.id)
+    .bind(&new.task_type)
+    .bind(Status::Pending)
+    .bind(new.metadata.as_ref())
+    .bind(new.params.as_ref())
+    .bind(new.terms.timeout.as_secs())
+    .bind(original)
+    .bind(parent.map(|parent| &parent.id))
+    .bind(retry_count)
+    .bind(now)
+    .bind(now)
+    .bind(now.plus(new.terms.timeout))
+    .bind(new.terms.max_attempts)
+    .bind(new.terms.stall.map(|stall| stall.as_secs()))
+    .fetch_optional(on)
+    .await?;
+    row.map(Task::try_from).transpose()
 }

@@ -6,6 +6,8 @@
 //! newest entry of the file. Entries of a task are appended one batch after the other, under its lock,
 //! so that they are published in the order of their numbers.
 
+mod once;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,9 @@ use super::{
     Page, Verified,
 };
 use crate::database::{self, Database, Statement};
-use crate::domain::{Caller, Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{
+    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+};
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -64,6 +68,7 @@ impl EmbeddedLive {
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
         Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
+        Statement::new(once::SCHEMA).execute(database.writer()).await?;
         Ok(Self { database, hub, logs: Arc::default() })
     }
 
@@ -102,6 +107,7 @@ impl EmbeddedLive {
         log: &mut Log,
         entries: Vec<JsonObject>,
         now: Timestamp,
+        once: Option<(Key, &Grant)>,
     ) -> Result<u64, Error> {
         let before = match log.last_seq_id {
             Some(last_seq_id) => last_seq_id,
@@ -113,17 +119,18 @@ impl EmbeddedLive {
             .collect();
         let last_seq_id = before + numbered.len() as u64;
         // One statement, so that all are kept or none.
-        Statement::new(
+        let statement = Statement::new(
             "INSERT INTO live_entries (task_id, seq_id, line)
              SELECT $1, $2 + key, value FROM json_each($3)",
         )
         .bind(task)
         .bind(before + 1)
-        .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>())
-        .execute(self.database.writer())
-        .await
-        // Whether it was kept is not known: the file is asked before the next.
-        .inspect_err(|_| log.last_seq_id = None)?;
+        .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>());
+        let receipt = once.map(|(key, grant)| once::receipt(key, last_seq_id, grant, now));
+        self.write(task, statement, receipt)
+            .await
+            // Whether it was kept is not known: the file is asked before the next.
+            .inspect_err(|_| log.last_seq_id = None)?;
         log.last_seq_id = Some(last_seq_id);
         for entry in numbered {
             self.hub.deliver(task, Event::Progress(entry));
@@ -138,9 +145,15 @@ impl EmbeddedLive {
         caller: Caller,
         now: Timestamp,
         verified: Option<Verified>,
+        key: Option<Key>,
     ) -> Result<Appended, Error> {
         let log = self.log(&task, now);
         let mut log = log.lock().await;
+        if let Some(key) = &key
+            && let Some(before) = self.before(&task, key, now).await?
+        {
+            return Ok(before);
+        }
         let grant = match log.admit(&caller, now, verified.as_ref()) {
             Ok(grant) => grant,
             Err(fence) => return Ok(Appended::Unverified(fence)),
@@ -149,7 +162,8 @@ impl EmbeddedLive {
             let newest = self.newest(&task).await?;
             log.last_seq_id = Some(newest.max(verified.last_sealed));
         }
-        let last_seq_id = self.keep(&task, &mut log, entries, now).await?;
+        let last_seq_id =
+            self.keep(&task, &mut log, entries, now, key.map(|key| (key, &grant))).await?;
         Ok(Appended::Kept { last_seq_id, grant })
     }
 }
@@ -206,6 +220,7 @@ impl Live for EmbeddedLive {
             append.caller.clone(),
             append.now,
             append.verified.cloned(),
+            append.key.cloned(),
         );
         tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
     }
@@ -276,6 +291,10 @@ impl Live for EmbeddedLive {
         self.newest(task).await
     }
 
+    async fn receipts(&self, task: &TaskId, _now: Timestamp) -> Result<Vec<Receipt>, Error> {
+        self.all_receipts(task).await
+    }
+
     async fn end(
         &self,
         task: &TaskId,
@@ -289,6 +308,7 @@ impl Live for EmbeddedLive {
             log.close(attempt, now);
             return Ok(Ended::Unsealed);
         }
+        self.delete_receipts(task).await?;
         Statement::new("DELETE FROM live_entries WHERE task_id = $1")
             .bind(task)
             .execute(self.database.writer())

@@ -31,6 +31,11 @@ impl Keys {
         self.of_task("fence", task)
     }
 
+    /// Hash: receipts of appends with a key, those of a day. They stay a second day, and go by themselves.
+    pub fn receipts(&self, task: &TaskId, day: i64) -> String {
+        format!("{}:{day}", self.of_task("receipts", task))
+    }
+
     /// Channel: its events. `p` and lines of entries, `s` and a change of status, or `n` and a notice.
     pub fn live(&self, task: &TaskId) -> String {
         self.of_task("live", task)

@@ -10,6 +10,7 @@ pub mod keys;
 mod link;
 mod messages;
 mod node;
+mod once;
 mod servers;
 mod slots;
 mod subscriber;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
 };
-use crate::domain::{Entry, Event, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
 use node::{Over, Request};
 use servers::Servers;
@@ -50,6 +51,7 @@ pub struct RedisLive {
 
 struct Scripts {
     append: Script,
+    append_once: Script,
     read: Script,
     close: Script,
     end: Script,
@@ -90,6 +92,7 @@ impl RedisLive {
         let script = |text: &str| Script::new(&format!("local PUBLISH = '{publish}'\n{text}"));
         let scripts = Scripts {
             append: script(include_str!("append.lua")),
+            append_once: script(once::SCRIPT),
             read: script(include_str!("read.lua")),
             close: script(include_str!("close.lua")),
             end: script(include_str!("end.lua")),
@@ -120,8 +123,15 @@ impl RedisLive {
 #[async_trait]
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        let keys = [self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
-        let mut call = Request::script(&self.scripts.append, &keys)
+        let mut keys = vec![self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
+        let script = match append.key {
+            Some(_) => &self.scripts.append_once,
+            None => &self.scripts.append,
+        };
+        if append.key.is_some() {
+            keys.extend(once::days(&self.keys, task, append.now));
+        }
+        let mut call = Request::script(script, &keys)
             .arg(self.keys.live(task))
             .arg(append.now.to_string())
             .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
@@ -139,7 +149,13 @@ impl Live for RedisLive {
         for entry in append.entries {
             call = call.arg(entry.as_str());
         }
-        let (last_seq_id, fence): (u64, String) = self.ask(task, Over::Commands, call).await?;
+        if let Some(key) = append.key {
+            call = once::say(call, key, append.now);
+        }
+        let (last, fence): (i64, String) = self.ask(task, Over::Commands, call).await?;
+        let Ok(last_seq_id) = u64::try_from(last) else {
+            return once::before(append.key, &fence);
+        };
         match fence.parse().map_err(|error| Error::Failed(Box::new(error)))? {
             Fence::Open(grant) if last_seq_id > 0 => Ok(Appended::Kept { last_seq_id, grant }),
             fence => Ok(Appended::Unverified(fence)),
@@ -183,14 +199,25 @@ impl Live for RedisLive {
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
     }
 
+    async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
+        once::read(&self.servers, &self.keys, task, now).await
+    }
+
     async fn end(
         &self,
         task: &TaskId,
         attempt: u32,
         end: &StatusChange,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Ended, Error> {
-        let keys = [self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
+        let [today, yesterday] = once::days(&self.keys, task, now);
+        let keys = [
+            self.keys.fence(task),
+            self.keys.seq(task),
+            self.keys.progress(task),
+            today,
+            yesterday,
+        ];
         let call = Request::script(&self.scripts.end, &keys)
             .arg(self.keys.live(task))
             .arg(message(end)?)

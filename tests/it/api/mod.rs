@@ -3,6 +3,9 @@
 //! | module | tests |
 //! | --- | --- |
 //! | `register` | registering a task, and reading it back |
+//! | `bulk` | registering many at once, each with its own outcome |
+//! | `idempotency` | requests that are sent again under their key |
+//! | `repeats` | workers that ask again under the same key |
 //! | `values` | what clients put into JSON comes out as it went in, or is refused |
 //! | `claim` | claiming: exactly one, the oldest, never twice |
 //! | `waiting` | claims that wait for a task to appear |
@@ -29,10 +32,12 @@
 //! | `why` | why a task stands where it stands; who asks for work |
 //! | `outage` | a broker that is away |
 
+mod bulk;
 mod cancel;
 mod claim;
 mod closing;
 mod filters;
+mod idempotency;
 mod joining;
 mod leases;
 mod lifecycle;
@@ -46,6 +51,7 @@ mod problems;
 mod progress;
 mod races;
 mod register;
+mod repeats;
 mod retry;
 mod sealing;
 mod stalls;

@@ -224,7 +224,7 @@ async fn an_id_that_spells_a_route_is_an_id_like_any_other(
     #[values(Embedded, Node, TwoNodes)] mode: Mode,
 ) {
     let server = Server::start(mode).await;
-    for id in ["claim", "timeouts", "process", "tasks", "track"] {
+    for id in ["claim", "bulk", "timeouts", "process", "tasks", "track"] {
         server.post("/tasks", json!({ "taskId": id, "taskType": "t" })).await.ok();
         assert_eq!(server.task(id).await["id"], id);
         let path = format!("/tasks/{id}/start");

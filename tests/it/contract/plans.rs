@@ -44,8 +44,13 @@ async fn fill(store: &Store) {
     let sealed = "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
                   SELECT id, 1, 1, '[]', '{}' FROM tracker_tasks WHERE id < 'task-1050000'";
     store.run(sealed).await.expect("histories");
+    // Answers, a twentieth of which are over.
+    for begin in (1..=100_000).step_by(BATCH.try_into().expect("a small number")) {
+        let answers = answers(kind, begin, begin + BATCH - 1);
+        assert_eq!(store.run(answers).await.expect("answers"), BATCH);
+    }
     // By name: without one, Postgres would look at the tables of every other test, too.
-    for table in ["tracker_tasks", "tracker_entries"] {
+    for table in ["tracker_tasks", "tracker_entries", "tracker_idempotency"] {
         store.run(&format!("ANALYZE {table}")).await.expect("statistics");
     }
 }
@@ -86,11 +91,34 @@ fn batch(kind: Kind, begin: u64, end: u64) -> String {
     )
 }
 
+/// Writes the answers to requests `begin` to `end`.
+fn answers(kind: Kind, begin: u64, end: u64) -> String {
+    let (numbers, expires) = match kind {
+        Kind::Postgres => (
+            format!("generate_series({begin}::bigint, {end}) AS n"),
+            "now() + (n - 5000) * interval '1 second'",
+        ),
+        Kind::Sqlite => (
+            format!(
+                "(WITH RECURSIVE counted (n) AS (
+                     SELECT {begin} UNION ALL SELECT n + 1 FROM counted WHERE n < {end})
+                  SELECT n FROM counted)"
+            ),
+            "unixepoch() * 1000000 + (n - 5000) * 1000000",
+        ),
+    };
+    format!(
+        "INSERT INTO tracker_idempotency (scope, key_hash, fingerprint, answer, expires_at)
+         SELECT 'register', 'key-' || n, 'request-' || n, '{{\"status\":201}}', {expires}
+         FROM {numbers}"
+    )
+}
+
 /// What is wrong with a plan.
 fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
     let (scan, sort) = match kind {
-        Kind::Postgres => ("Seq Scan on tracker_tasks", "Sort"),
-        Kind::Sqlite => ("SCAN tracker_tasks", "USE TEMP B-TREE"),
+        Kind::Postgres => ("Seq Scan on tracker_", "Sort"),
+        Kind::Sqlite => ("SCAN tracker_", "USE TEMP B-TREE"),
     };
     let mut faults = Vec::new();
     for line in plan.lines() {
@@ -107,6 +135,7 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
     let index = match name {
         "claim of one type" | "claim of two types" => "tracker_tasks_claim",
         "sweep" => "tracker_tasks_deadline",
+        "forgotten answers" => "tracker_idempotency_expires",
         "sweep of leases" => "tracker_tasks_leases",
         "sweep of stalls" => "tracker_tasks_stalls",
         "sweep of the cancelled" => "tracker_tasks_cancels",
@@ -137,7 +166,10 @@ async fn no_statement_reads_a_whole_table_of_a_million_tasks(
         faults_of_all.extend(faults(kind, name, plan));
     }
     // A server that lives on need not keep a million rows.
-    store.run("DROP TABLE tracker_entries, tracker_unsettled, tracker_tasks").await.ok();
-    assert!(plans.len() >= 6);
+    store
+        .run("DROP TABLE tracker_entries, tracker_unsettled, tracker_tasks, tracker_idempotency")
+        .await
+        .ok();
+    assert!(plans.len() >= 7);
     assert!(faults_of_all.is_empty(), "{}", faults_of_all.join("\n"));
 }

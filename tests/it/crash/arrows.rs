@@ -139,12 +139,12 @@ async fn a_release_that_dies_on_the_way_leaves_the_task_with_its_worker(
     let (first, _) = scene.faulty(Fault { dies, ..Fault::default() }).await;
     let task = started(first.tracker()).await;
     progressed(first.tracker(), &task, 2).await;
-    first.tracker().release(task.clone(), worker().into()).await.expect_err("it died");
+    first.tracker().release(task.clone(), worker().into(), None).await.expect_err("it died");
     first.abort();
     let second = scene.node().await;
     scene.let_the_closed_fence_fall(&task).await;
     assert_eq!(progressed(second.tracker(), &task, 1).await, 3);
-    second.tracker().release(task.clone(), worker().into()).await.expect("the second try");
+    second.tracker().release(task.clone(), worker().into(), None).await.expect("the second try");
     let tracked = second.tracker().get(&task).await.unwrap();
     assert_eq!((tracked.task.status, tracked.history.len()), (Status::Pending, 3));
 }

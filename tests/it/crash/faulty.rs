@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use task_tracker::domain::{Entry, Event, StatusChange, TaskId, TaskType, Timestamp};
+use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use task_tracker::live::{Append, Appended, Ended, Error, Live, Page};
 use tokio::sync::Semaphore;
 
@@ -135,6 +135,10 @@ impl Live for Faulty {
         self.dies(Death::AfterTheClose)?;
         self.is_closing.store(self.fault.commits_slowly, Ordering::SeqCst);
         Ok(newest)
+    }
+
+    async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
+        self.alive()?.receipts(task, now).await
     }
 
     async fn end(

@@ -1,10 +1,13 @@
 //! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed.
 
 use rstest::rstest;
-use task_tracker::domain::Status;
+use task_tracker::domain::{JsonObject, Key, Status, TaskId};
+use task_tracker::service::{Accepted, Tracker, progress_scope};
 
 use super::faulty::{Death, Ends, Fault};
-use super::{ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched};
+use super::{
+    ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched, worker,
+};
 use crate::harness::Mode;
 
 /// Ends a task of three entries while a fourth is acknowledged before the commit; the ending node
@@ -26,7 +29,8 @@ async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
     log.is_committing().await;
     scene.let_the_closed_fence_fall(&task).await;
     let appender = beside.as_ref().unwrap_or(&first).tracker();
-    assert_eq!(progressed(appender, &task, 1).await, 4, "the task is still in progress");
+    let late = append_once(appender, &task).await;
+    assert_eq!((late.last_seq_id, late.is_repeated), (4, false), "the task is still in progress");
     log.go_on();
     ending.await.unwrap().expect("the end is committed");
 
@@ -52,6 +56,17 @@ async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
     assert_eq!(history(repairer.tracker(), &task).await, [1, 2, 3, 4]);
     assert!(scene.unsettled().await.is_empty());
     assert_eq!(scene.live_traces().await, 0);
+    // Its receipt came along.
+    let again = append_once(repairer.tracker(), &task).await;
+    assert_eq!((again.last_seq_id, again.is_repeated), (4, true));
+}
+
+/// Appends an entry under a key, the same each time.
+async fn append_once(tracker: &Tracker, task: &TaskId) -> Accepted {
+    let entries = [JsonObject::from_stored("{}")];
+    let key = Key::new(progress_scope(task), "late", &[b"{}"]);
+    let accepted = tracker.progress(task, &entries, &worker().into(), Some(&key)).await;
+    accepted.expect("an acknowledgement")
 }
 
 #[rstest]

@@ -7,6 +7,7 @@
 //! | `closing` | a node that is told to stop while it has work in flight |
 //! | `lost` | publications and wakes that never arrive |
 //! | `kill` | real processes, killed for real |
+//! | `repeats` | clients that ask again under the same key while processes are killed |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
 //! | `failover` | a master of a cluster that dies, and its replica |
 //! | `tls` | servers that speak TLS |
@@ -22,6 +23,7 @@ mod kill;
 mod late;
 mod lost;
 mod process;
+mod repeats;
 mod tls;
 
 use std::sync::Arc;
@@ -91,7 +93,8 @@ impl Scene {
     async fn live_traces(&self) -> usize {
         if self.is_embedded() {
             let database = self.database("live.db").await;
-            let count = "SELECT count(*) FROM live_entries";
+            let count =
+                "SELECT (SELECT count(*) FROM live_entries) + (SELECT count(*) FROM live_receipts)";
             let rows = counted(&database, count).await;
             database.close().await;
             return rows;
@@ -142,7 +145,7 @@ fn worker() -> WorkerId {
 /// Registers a task and begins it for [`worker`].
 async fn started(tracker: &Tracker) -> TaskId {
     let task = registered(tracker, "work").await;
-    tracker.start(task.id.clone(), Some(worker()), None).await.expect("a start");
+    tracker.start(task.id.clone(), Some(worker()), None, None).await.expect("a start");
     task.id
 }
 
@@ -150,7 +153,7 @@ async fn registered(tracker: &Tracker, task_type: &str) -> Task {
     let (metadata, params, terms) = (None, None, Terms::DEFAULT);
     let task_type: TaskType = task_type.parse().expect("a name");
     let registration = Registration { id: None, task_type, metadata, params, terms };
-    tracker.register(registration).await.expect("a task")
+    tracker.register(registration, None).await.expect("an answer").now().expect("a task")
 }
 
 /// Appends entries, one by one; the number of the last.
@@ -158,14 +161,15 @@ async fn progressed(tracker: &Tracker, task: &TaskId, count: usize) -> u64 {
     let mut last = 0;
     for _ in 0..count {
         let entries = [JsonObject::from_stored(json!({ "percent": 40 }).to_string())];
-        let accepted = tracker.progress(task, &entries, &worker().into()).await;
+        let accepted = tracker.progress(task, &entries, &worker().into(), None).await;
         last = accepted.expect("an acknowledgement").last_seq_id;
     }
     last
 }
 
 async fn complete(tracker: &Tracker, task: &TaskId) -> task_tracker::service::Result<Task> {
-    tracker.complete(task.clone(), worker().into(), None).await
+    let said = tracker.complete(task.clone(), worker().into(), None, None).await?;
+    Ok(said.now().expect("an end without a key"))
 }
 
 /// The numbers of a task's history.

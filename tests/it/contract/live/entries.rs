@@ -109,7 +109,13 @@ async fn an_entry_comes_back_as_the_text_it_was_with_its_time(
     for (text, expected) in texts.into_iter().zip(2..) {
         let now = log.clock.now();
         let entries = [JsonObject::from_stored(text)];
-        let append = Append { entries: &entries, caller: &Caller::default(), now, verified: None };
+        let append = Append {
+            entries: &entries,
+            caller: &Caller::default(),
+            now,
+            verified: None,
+            key: None,
+        };
         assert_eq!(kept(log.live.append(&task, append).await.unwrap()), expected);
         let read = log.live.read(&task, expected - 1, 1).await.unwrap().entries.remove(0);
         assert_eq!((read.seq_id, read.progress.as_str()), (expected, text));
@@ -244,7 +250,7 @@ async fn a_log_outlives_the_process_that_wrote_it(
             let found = verified(fence, 1, None, again.clock.now());
             again.try_append_as(&task, &[object("next")], None, Some(&found)).await
         }
-        appended @ Appended::Kept { .. } => appended,
+        appended => appended,
     };
     assert_eq!(kept(found), 11);
 }

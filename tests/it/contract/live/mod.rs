@@ -6,6 +6,7 @@
 //! | `entries` | numbers, batches, pages |
 //! | `end` | what is left of a log after its task's end |
 //! | `delivery` | what subscribers and waiting workers hear |
+//! | `receipts` | appends with a key, which may come twice |
 //! | `outage` | what they hear after the broker was away |
 //! | `cluster` | what they hear in a cluster whose slots move and whose masters die |
 //! | `keys` | what stands in Redis, under which names, for how long |
@@ -17,6 +18,7 @@ mod entries;
 mod fence;
 mod keys;
 mod outage;
+mod receipts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +103,8 @@ impl Log {
         verified: Option<&Verified>,
     ) -> Appended {
         let caller = Caller::from(worker.cloned());
-        let append = Append { entries, caller: &caller, now: self.clock.now(), verified };
+        let append =
+            Append { entries, caller: &caller, now: self.clock.now(), verified, key: None };
         self.live.append(task, append).await.expect("an answer")
     }
 
@@ -227,7 +230,7 @@ fn worker(name: &str) -> WorkerId {
 fn kept(appended: Appended) -> u64 {
     match appended {
         Appended::Kept { last_seq_id, .. } => last_seq_id,
-        Appended::Unverified(fence) => panic!("refused by {fence}"),
+        other => panic!("not kept: {other:?}"),
     }
 }
 
@@ -235,7 +238,7 @@ fn kept(appended: Appended) -> u64 {
 fn refused(appended: Appended) -> Fence {
     match appended {
         Appended::Unverified(fence) => fence,
-        Appended::Kept { last_seq_id, .. } => panic!("kept as {last_seq_id}"),
+        other => panic!("not refused: {other:?}"),
     }
 }
 

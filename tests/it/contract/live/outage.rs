@@ -11,14 +11,15 @@ use crate::harness::{PATIENCE, eventually};
 /// Appends one entry, opening the log if it must.
 pub(super) async fn append(live: &impl Live, task: &TaskId) -> u64 {
     let (entries, now) = ([object("one")], Clock::system().now());
-    let append = Append { entries: &entries, caller: &Caller::default(), now, verified: None };
+    let append =
+        Append { entries: &entries, caller: &Caller::default(), now, verified: None, key: None };
     match live.append(task, append).await.expect("an answer") {
-        appended @ Appended::Kept { .. } => kept(appended),
         appended @ Appended::Unverified(_) => {
             let found = verified(refused(appended), 1, None, now);
             let append = Append { verified: Some(&found), ..append };
             kept(live.append(task, append).await.expect("an answer"))
         }
+        appended => kept(appended),
     }
 }
 

@@ -64,7 +64,7 @@ async fn a_task_that_does_not_end_leaves_nothing_to_settle(
         task.status = Status::Pending;
         (task.worker_id, task.started_at, task.lease) = (None, None, None);
         task.updated_at = at(3);
-        Ok::<_, Error>(vec![Change { task, entries: Vec::new() }])
+        Ok::<_, Error>(vec![Change::from(task)])
     });
     released.await.unwrap();
     let task = store.get(&task.id).await;

@@ -5,11 +5,13 @@
 //! | `tasks` | registering, claiming, reading |
 //! | `change` | the one way a status changes, and what it leaves to settle |
 //! | `entries` | sealed history |
+//! | `idempotency` | answers that are remembered; batches |
 //! | `lists` | pages and counts |
 //! | `schema` | what the databases themselves refuse; migrations |
 
 mod change;
 mod entries;
+mod idempotency;
 mod lists;
 mod schema;
 mod tasks;
@@ -130,7 +132,7 @@ fn ending(mut task: Task, status: Status, seconds: i64, entries: Vec<Entry>) -> 
     task.status = status;
     task.updated_at = at(seconds);
     task.completed_at = Some(at(seconds));
-    Change { task, entries }
+    Change { task, entries, receipts: Vec::new() }
 }
 
 /// Entries `from` to `to`, each of about `bytes`.
