@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres, SqlSafeStr, Sqlite, SqlStr};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite};
 use tokio::time::timeout;
 
-use super::lease::{DEADLINE, Lease};
 use super::Error;
+use super::lease::{DEADLINE, Lease};
 use crate::domain::{JsonObject, Status, TaskId, TaskType, Timestamp, WorkerId};
 
 /// Where a statement is run.
@@ -97,7 +97,9 @@ impl Statement {
             }};
         }
         Ok(match on {
-            Executor::PostgresPool(pool) => run!(self.for_postgres(), &mut Lease::take(pool).await?),
+            Executor::PostgresPool(pool) => {
+                run!(self.for_postgres(), &mut Lease::take(pool).await?)
+            }
             Executor::Postgres(lease) => run!(self.for_postgres(), lease),
             Executor::SqlitePool(pool) => run!(self.for_sqlite(), &mut Lease::take(pool).await?),
             Executor::Sqlite(lease) => run!(self.for_sqlite(), lease),
@@ -117,7 +119,9 @@ impl Statement {
             }};
         }
         Ok(match on {
-            Executor::PostgresPool(pool) => run!(self.for_postgres(), &mut Lease::take(pool).await?),
+            Executor::PostgresPool(pool) => {
+                run!(self.for_postgres(), &mut Lease::take(pool).await?)
+            }
             Executor::Postgres(lease) => run!(self.for_postgres(), lease),
             Executor::SqlitePool(pool) => run!(self.for_sqlite(), &mut Lease::take(pool).await?),
             Executor::Sqlite(lease) => run!(self.for_sqlite(), lease),

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
 use super::{Error, Result, Tracked, Tracker, count};
 use crate::domain::{Status, StatusChange, Task, TaskId, TaskType, Transition, WorkerId};
 use crate::storage::{Change, Selection};
+
+/// How long a claim waits until its streams have heard of it.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Tracker {
     /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
@@ -63,7 +66,7 @@ impl Tracker {
         self.announce(&task).await;
         // A first attempt has no history to read.
         if task.attempt == 1 {
-            return Ok(Some(Tracked { task, history: Vec::new() }));
+            return Ok(Some(Tracked { task, history: Vec::new(), is_complete: true }));
         }
         self.with_history(task).await.map(Some)
     }
@@ -142,12 +145,15 @@ impl Tracker {
         changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 
-    /// Tells the streams where the task stands now. It may be lost: nothing depends on it.
+    /// Tells the streams where the task stands now. It may be lost: nothing depends on it. It is waited for a moment,
+    /// so that it comes before the worker's first entry; a broker that is away keeps nobody longer.
     async fn announce(&self, task: &Task) {
-        let change = StatusChange::of(task, 0);
-        if let Err(error) = self.live.announce(&task.id, &change).await {
-            tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
-                "a change of status was not announced");
-        }
+        let (tracker, id, change) = (self.clone(), task.id.clone(), StatusChange::of(task, 0));
+        let announced = self.detached.spawn(async move {
+            let announced = tracker.live.announce(&id, &change).await;
+            tracker.hints.heard(&announced, "changes of status are not announced");
+        });
+        // It goes on by itself.
+        let _ = timeout(ANNOUNCE_PATIENCE, announced).await;
     }
 }

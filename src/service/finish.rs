@@ -109,6 +109,10 @@ impl Tracker {
         let ended = self
             .storage
             .change(overdue, async |tasks: Vec<Task>| {
+                // Their rows are locked: a log that is away must not be asked about each of them.
+                if !tasks.is_empty() {
+                    self.live.ping().await?;
+                }
                 let changes: Vec<Result<Change>> = futures::stream::iter(tasks)
                     .map(|task| self.close(task, Ending::timeout(now)))
                     .buffer_unordered(CONCURRENCY)
@@ -182,7 +186,12 @@ impl Tracker {
     pub async fn settle_abandoned(&self) -> Result<u64> {
         let before = self.clock.now().minus(SETTLE_AFTER);
         let (mut settled, mut failed) = (0, None);
-        for task in self.storage.unsettled(before, SWEEP_BATCH).await? {
+        let unsettled = self.storage.unsettled(before, SWEEP_BATCH).await?;
+        // A log that is away is not asked about each of them.
+        if !unsettled.is_empty() {
+            self.live.ping().await?;
+        }
+        for task in unsettled {
             let last_sealed = self.storage.last_sealed(&task.id).await?;
             match self.settle(&task, last_sealed).await {
                 Ok(()) => settled += 1,

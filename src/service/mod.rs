@@ -9,10 +9,12 @@
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
+//! | `outage` | what is away is said once, not every time |
 
 mod claim;
 mod error;
 mod finish;
+mod outage;
 mod progress;
 mod query;
 mod register;
@@ -30,6 +32,7 @@ use crate::clock::Clock;
 use crate::live::{Hub, Live};
 use crate::storage::Storage;
 pub use error::{Error, Result};
+pub use outage::Outage;
 pub use progress::Accepted;
 pub use query::{Listing, Tracked};
 pub use register::Registration;
@@ -50,6 +53,8 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
+    /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
+    hints: Outage,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -67,7 +72,8 @@ impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self(Arc::new(Parts { storage, live, hub, clock, detached, closing }))
+        let hints = Outage::default();
+        Self(Arc::new(Parts { storage, live, hub, clock, hints, detached, closing }))
     }
 
     /// The clock that the use cases go by.

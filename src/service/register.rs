@@ -1,6 +1,5 @@
 //! Register a task; retry an ended one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Result, Tracker, count};
@@ -72,12 +71,10 @@ impl Tracker {
     /// Tells one waiting worker on every node that `task` waits, and waits for nobody. It is a hint: waiting
     /// workers look for themselves every few seconds as well, so a lost one delays and loses nothing.
     pub(super) fn wake(&self, task: &Task) {
-        let (live, task_type) = (Arc::clone(&self.live), task.task_type.clone());
+        let (tracker, task_type) = (self.clone(), task.task_type.clone());
         self.detached.spawn(async move {
-            if let Err(error) = live.wake(&task_type).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "waiting workers were not woken");
-            }
+            let woken = tracker.live.wake(&task_type).await;
+            tracker.hints.heard(&woken, "waiting workers are not woken");
         });
     }
 

@@ -3,42 +3,43 @@
 //! Commands of the hot path share one multiplexed connection, on which they pipeline by themselves;
 //! pages of a log come over a small pool, for a large reply would make everybody behind it wait. A
 //! third connection carries all subscriptions of this node (see `subscriber`). The server should run
-//! with `maxmemory-policy noeviction`: an evicted log is a lost log.
+//! with `maxmemory-policy noeviction`: an evicted log is a lost log. Every call has a bound, and a connection that
+//! has fallen silent is given up (see `connections`).
 
+mod connections;
 pub mod keys;
 mod subscriber;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncCommands, AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError,
-    Script, ServerErrorKind, Value,
+    AsyncCommands, Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script,
+    ServerErrorKind, Value,
 };
 use async_trait::async_trait;
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
 };
 use crate::domain::{Entry, StatusChange, TaskId, TaskType, Timestamp};
+use connections::{Commands, Pages, within};
 use keys::Keys;
 
 /// A command that takes longer has failed: nothing hangs on a broker that is silent.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for making a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections for pages at most.
-const PAGE_CONNECTIONS: usize = 8;
+/// How long a call takes at most, all in all.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The live log in Redis.
 pub struct RedisLive {
     keys: Keys,
-    commands: ConnectionManager,
-    pages: Pool,
+    commands: Commands,
+    pages: Pages,
     scripts: Scripts,
     stop: CancellationToken,
 }
@@ -68,25 +69,7 @@ impl RedisLive {
         let info =
             url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info.clone())?;
-        let commands = client.get_connection_manager_lazy(
-            ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                // A caller hears of an outage at once; the manager goes on trying for the next one.
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_millis(500)),
-        )?;
-        let page_config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let pages = Pool::builder(Manager::new_with_config(info, page_config)?)
-            .max_size(PAGE_CONNECTIONS)
-            .timeouts(Timeouts::wait_millis(2000))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(RESPONSE_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| Error::Failed(error.into()))?;
+        let (commands, pages) = (Commands::new(client.clone())?, Pages::new(info)?);
         let keys = Keys::new(namespace);
         let stop = CancellationToken::new();
         let run = subscriber::run(client, keys.clone(), Arc::clone(hub), interests);
@@ -124,7 +107,7 @@ impl Live for RedisLive {
             call.arg(entry.as_str());
         }
         let reply: (u64, Option<String>) = {
-            let reply: Vec<Value> = call.invoke_async(&mut self.commands.clone()).await?;
+            let reply: Vec<Value> = answer(call.invoke_async(&mut self.commands.clone())).await?;
             let mut reply = reply.into_iter();
             let last = reply.next().ok_or_else(|| unexpected("an empty reply to an append"))?;
             (
@@ -145,17 +128,9 @@ impl Live for RedisLive {
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut connection = self.pages.get().await?;
-        let reply: Vec<Value> = self
-            .scripts
-            .read
-            .key(self.keys.seq(task))
-            .key(self.keys.progress(task))
-            .arg(after)
-            .arg(limit)
-            .arg(PAGE_BYTES)
-            .invoke_async(&mut *connection)
-            .await?;
+        let mut call = self.scripts.read.key(self.keys.seq(task));
+        call.key(self.keys.progress(task)).arg(after).arg(limit).arg(PAGE_BYTES);
+        let reply: Vec<Value> = answer(call.invoke_async(&mut self.pages.clone())).await?;
         let mut reply = reply.into_iter();
         let last = reply.next().ok_or_else(|| unexpected("an empty page"))?;
         let last_seq_id = ::redis::from_redis_value(last).map_err(RedisError::from)?;
@@ -171,8 +146,7 @@ impl Live for RedisLive {
         for task in tasks {
             pipeline.lindex(self.keys.progress(task), -1);
         }
-        let mut connection = self.pages.get().await?;
-        let lines: Vec<Value> = pipeline.query_async(&mut *connection).await?;
+        let lines: Vec<Value> = answer(pipeline.query_async(&mut self.pages.clone())).await?;
         lines
             .into_iter()
             .map(|line| if line == Value::Nil { Ok(None) } else { entry(line).map(Some) })
@@ -187,21 +161,15 @@ impl Live for RedisLive {
         for task in tasks {
             pipeline.get(self.keys.seq(task));
         }
-        let mut connection = self.pages.get().await?;
-        let last: Vec<Option<u64>> = pipeline.query_async(&mut *connection).await?;
+        let mut pages = self.pages.clone();
+        let last: Vec<Option<u64>> = answer(pipeline.query_async(&mut pages)).await?;
         Ok(last.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     async fn close(&self, task: &TaskId, attempt: u32, _now: Timestamp) -> Result<u64, Error> {
-        let last: i64 = self
-            .scripts
-            .close
-            .key(self.keys.fence(task))
-            .key(self.keys.seq(task))
-            .arg(attempt)
-            .arg(millis(CLOSED_FOR))
-            .invoke_async(&mut self.commands.clone())
-            .await?;
+        let mut call = self.scripts.close.key(self.keys.fence(task));
+        call.key(self.keys.seq(task)).arg(attempt).arg(millis(CLOSED_FOR));
+        let last: i64 = answer(call.invoke_async(&mut self.commands.clone())).await?;
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
     }
 
@@ -212,33 +180,29 @@ impl Live for RedisLive {
         end: &StatusChange,
         _now: Timestamp,
     ) -> Result<Ended, Error> {
-        let gone: bool = self
-            .scripts
-            .end
-            .key(self.keys.fence(task))
-            .key(self.keys.seq(task))
+        let mut call = self.scripts.end.key(self.keys.fence(task));
+        call.key(self.keys.seq(task))
             .key(self.keys.progress(task))
             .arg(self.keys.live(task))
             .arg(message(end)?)
             .arg(end.last_seq_id)
             .arg(attempt)
-            .arg(millis(CLOSED_FOR))
-            .invoke_async(&mut self.commands.clone())
-            .await?;
+            .arg(millis(CLOSED_FOR));
+        let gone: bool = answer(call.invoke_async(&mut self.commands.clone())).await?;
         Ok(if gone { Ended::Gone } else { Ended::Unsealed })
     }
 
     async fn announce(&self, task: &TaskId, change: &StatusChange) -> Result<(), Error> {
         let text = format!("s{}", message(change)?);
-        Ok(self.commands.clone().publish(self.keys.live(task), text).await?)
+        Ok(answer(self.commands.clone().publish(self.keys.live(task), text)).await?)
     }
 
     async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        Ok(self.commands.clone().publish(self.keys.wake(), task_type.as_str()).await?)
+        Ok(answer(self.commands.clone().publish(self.keys.wake(), task_type.as_str())).await?)
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        Ok(self.commands.clone().ping().await?)
+        Ok(answer(self.commands.clone().ping()).await?)
     }
 
     async fn shut_down(&self) {
@@ -267,13 +231,9 @@ impl From<RedisError> for Error {
     }
 }
 
-impl From<PoolError> for Error {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Backend(error) => error.into(),
-            other => Self::Unavailable(other.into()),
-        }
-    }
+/// The answer to a call, or that there is none.
+async fn answer<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    within(CALL_TIMEOUT, call).await
 }
 
 fn entry(line: Value) -> Result<Entry, Error> {

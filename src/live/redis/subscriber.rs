@@ -10,9 +10,10 @@ use std::time::Duration;
 use redis::aio::PubSubSink;
 use redis::{Client, Msg, RedisError, RedisResult};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_stream::StreamExt;
 
+use super::connections::within;
 use super::keys::Keys;
 use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::domain::{Entry, Event};
@@ -146,12 +147,6 @@ fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
 /// missing number and read the log.
 fn unreadable(message: &Msg, what: &str) {
     tracing::warn!(channel = message.get_channel_name(), what, "unreadable message");
-}
-
-async fn within<T>(limit: Duration, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    timeout(limit, call)
-        .await
-        .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
 }
 
 fn lost() -> RedisError {

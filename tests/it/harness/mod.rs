@@ -1,9 +1,12 @@
 //! How a test starts a server, calls it and watches a stream.
 //!
 //! Each test has a server of its own on a free port, in a folder, a Postgres schema and a Redis namespace of its
-//! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep.
+//! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep. What goes wrong between a node and
+//! its servers, a [`Proxy`] has go wrong; servers that are stopped are a test's own ([`servers`]).
 
 mod events;
+mod proxy;
+pub mod servers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use events::{Event, Events, Frames};
+pub use proxy::{Fault, Lost, Proxies, Proxy};
 
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
