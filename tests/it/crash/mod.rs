@@ -18,7 +18,7 @@ mod faulty;
 mod kill;
 mod late;
 mod lost;
-mod process;
+pub mod process;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,12 +4,10 @@ use futures::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{
-    REDIS_IN_TIME, by_worker, in_time, is_unavailable, named, posts, takes_entries,
-};
+use super::{REDIS_IN_TIME, by_worker, in_time, is_unavailable, named, posts, takes_entries};
 use crate::harness::{Fault, Mode, Server, eventually, seq_ids};
 
-/// A task that was begun, has `entries`, and was given back, of its own type; and one that runs on.
+/// A task of a type of its own that was begun, has an entry, and was given back.
 async fn given_back(server: &Server) -> String {
     let id = server.started("again").await;
     server.progressed(&id, json!({ "percent": 10 })).await;
@@ -29,6 +27,8 @@ async fn what_needs_no_redis_goes_on_and_the_rest_is_refused_in_time(#[case] fau
         server.progressed(&running, json!({ "percent": percent })).await;
     }
     let (ending, ended) = (server.started("work").await, server.started("work").await);
+    let (failing, late) = (server.started("work").await, server.started("work").await);
+    let leaving = server.started("work").await;
     server.progressed(&ended, json!({ "percent": 100 })).await;
     server.completed(&ended).await.ok();
     let waiting = server.registered("next").await;
@@ -41,9 +41,9 @@ async fn what_needs_no_redis_goes_on_and_the_rest_is_refused_in_time(#[case] fau
             call("/tasks/{id}/progress", json!({ "progress": {} })),
             call("/tasks/{id}/progress", json!({ "entries": [{}, {}] })),
             (format!("/tasks/{ending}/complete"), by_worker()),
-            (format!("/tasks/{ending}/fail"), by_worker()),
-            call("/tasks/{id}/release", by_worker()),
-            call("/tasks/{id}/timeout", json!({})),
+            (format!("/tasks/{failing}/fail"), by_worker()),
+            (format!("/tasks/{leaving}/release"), by_worker()),
+            (format!("/tasks/{late}/timeout"), json!({})),
         ];
         let replies = posts(&server, REDIS_IN_TIME, &refused).await;
         for ((path, _), reply) in refused.iter().zip(&replies) {
@@ -89,7 +89,9 @@ async fn what_needs_no_redis_goes_on_and_the_rest_is_refused_in_time(#[case] fau
     let progress = server.progressed(&again, json!({ "percent": 20 })).await;
     assert_eq!(progress, 2, "the second attempt goes on counting");
     // None of the ends was half done: the task runs, and ends when it is told again.
-    assert_eq!(server.task(&ending).await["status"], "in_progress");
+    for id in [&ending, &failing, &leaving, &late] {
+        assert_eq!(server.task(id).await["status"], "in_progress");
+    }
     eventually(|| async { (server.completed(&ending).await.status == 200).then_some(()) }).await;
 }
 
@@ -97,7 +99,9 @@ async fn what_needs_no_redis_goes_on_and_the_rest_is_refused_in_time(#[case] fau
 #[case::refused(Fault::Refused)]
 #[case::black_hole(Fault::BlackHole)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_hears_in_time_that_redis_is_away_and_goes_on_when_it_is_back(#[case] fault: Fault) {
+async fn a_crowd_hears_in_time_that_redis_is_away_and_goes_on_when_it_is_back(
+    #[case] fault: Fault,
+) {
     let (server, proxies) = Server::start_behind(Mode::Node).await;
     let id = server.started("work").await;
     server.progressed(&id, json!({})).await;
@@ -105,9 +109,9 @@ async fn a_crowd_hears_in_time_that_redis_is_away_and_goes_on_when_it_is_back(#[
     for _ in 0..2 {
         proxies.redis.set(fault);
         let crowd = vec![entry.clone(); 100];
-        let read = (0..20).map(|_| in_time(REDIS_IN_TIME, "get", server.get_at(0, &format!("/tasks/{id}"))));
-        let (replies, read) =
-            futures::join!(posts(&server, REDIS_IN_TIME, &crowd), join_all(read));
+        let task = format!("/tasks/{id}");
+        let read = (0..20).map(|_| in_time(REDIS_IN_TIME, &task, server.get_at(0, &task)));
+        let (replies, read) = futures::join!(posts(&server, REDIS_IN_TIME, &crowd), join_all(read));
         for reply in &replies {
             is_unavailable("an entry of many", reply);
         }
@@ -152,12 +156,12 @@ async fn a_connection_that_is_cut_costs_one_refusal_at_most() {
 async fn a_slow_redis_is_not_away() {
     let (server, proxies) = Server::start_behind(Mode::Node).await;
     let id = server.started("work").await;
-    proxies.redis.set(Fault::Slow(std::time::Duration::from_millis(200)));
+    proxies.redis.set(Fault::Slow(std::time::Duration::from_millis(100)));
     let entry = (format!("/tasks/{id}/progress"), json!({ "progress": {} }));
-    for reply in posts(&server, REDIS_IN_TIME, &vec![entry; 20]).await {
+    for reply in posts(&server, REDIS_IN_TIME, &vec![entry; 10]).await {
         reply.ok();
     }
-    assert_eq!(seq_ids(&server.task(&id).await).len(), 20);
+    assert_eq!(seq_ids(&server.task(&id).await).len(), 10);
     server.completed(&id).await.ok();
-    assert_eq!(seq_ids(&server.task(&id).await).len(), 20);
+    assert_eq!(seq_ids(&server.task(&id).await).len(), 10);
 }

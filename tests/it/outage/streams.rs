@@ -77,14 +77,15 @@ async fn a_stream_that_is_opened_while_redis_is_away_begins_when_it_is_back(#[ca
     let id = server.started("work").await;
     appended_far_away(&server, &id, 2).await;
     proxies.redis.set(fault);
-    let opened = ["", "?afterSeqId=1", "?ignoreHistory=true"].map(|query| server.track_at(0, &id, query));
+    let opened =
+        ["", "?afterSeqId=1", "?ignoreHistory=true"].map(|query| server.track_at(0, &id, query));
     let mut streams = join_all(opened).await;
     for stream in &mut streams {
         assert_eq!(stream.status(), 200, "an EventSource takes a refusal for the last word");
         stream.opened().await;
         assert_eq!(stream.frames.comments, ["open"]);
     }
-    server.track_at(0, "nobody", "").await.status().eq(&404).then_some(()).expect("no such task");
+    assert_eq!(server.track_at(0, "nobody", "").await.status(), 404);
     appended_far_away(&server, &id, 1).await;
     proxies.redis.set(Fault::None);
     for (stream, first) in streams.iter_mut().zip([1, 2]) {
@@ -93,14 +94,13 @@ async fn a_stream_that_is_opened_while_redis_is_away_begins_when_it_is_back(#[ca
     // The third begins at the moment from which it could hear something; the end comes to it in any case.
     appended_far_away(&server, &id, 1).await;
     completed_far_away(&server, &id).await;
-    for (stream, after) in streams.into_iter().zip([1, 2, 2]) {
+    for (stream, (after, is_exact)) in streams.into_iter().zip([(1, true), (2, true), (3, false)]) {
         let events = stream.rest().await;
         let end = events.last().expect("an end");
         assert_eq!(end.id.as_deref(), Some("4-end"));
         let numbers: Vec<u64> = events.iter().filter_map(Event::seq_id).collect();
         let expected: Vec<u64> = (after + 1..=4).collect();
-        assert!(expected.ends_with(&numbers), "{numbers:?}");
-        assert!(after == 2 || numbers == expected, "{numbers:?}");
+        assert!(numbers == expected || (!is_exact && numbers.is_empty()), "{numbers:?}");
     }
 }
 
