@@ -66,12 +66,13 @@ impl From<sqlx::Error> for Error {
 
 /// Postgres: connection exceptions (08), serialization and deadlock (40), insufficient resources
 /// (53), operator intervention and time limits (57), lock not available (55P03), read-only (25006: a
-/// fail-over under way). SQLite: busy (5), locked (6), I/O (10), full (13), and their extended codes.
+/// fail-over under way), a transaction that was idle for too long (25P03). SQLite: busy (5), locked (6), I/O (10), full (13), and their extended codes.
 fn is_passing(code: &str) -> bool {
     // A SQLSTATE has five characters; SQLite's codes have fewer.
     if code.len() == 5 {
         let class = &code[..2];
-        return matches!(class, "08" | "40" | "53" | "57") || matches!(code, "55P03" | "25006");
+        return matches!(class, "08" | "40" | "53" | "57")
+            || matches!(code, "55P03" | "25006" | "25P03");
     }
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
@@ -100,7 +101,14 @@ impl Database {
             .application_name("task-tracker")
             // A statement that nobody waits for any more is ended by the server, and a lock that is not given
             // before our own deadline.
-            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")]);
+            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")])
+            // What a node locked whose end of the connection is gone without a word, the server frees by itself.
+            .options([
+                ("idle_in_transaction_session_timeout", "15s"),
+                ("tcp_keepalives_idle", "30"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_keepalives_count", "3"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -236,7 +244,9 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_is_told_from_a_defect() {
-        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "5", "261", "13"] {
+        for code in
+            ["08006", "40P01", "53300", "57P01", "57014", "55P03", "25P03", "5", "261", "13"]
+        {
             assert!(is_passing(code), "{code}");
         }
         for code in ["23505", "42P01", "22P05", "1", "19", "1555", "2067"] {

@@ -8,7 +8,11 @@
 //! A broker that is away keeps no reader out: its stream is open, and begins when the broker's word has come. A database
 //! that is away keeps back what only it knows, the end; entries come from the live log as before.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::query::PAGE;
 use super::{Error, Result, Tracker};
@@ -20,6 +24,9 @@ use crate::live::{Delivery, Signal, Subscription};
 const BATCH: usize = 128;
 /// Bytes of entries that are handed over at once at about most: they are copied for each reader.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// How long a reader waits for the database before it makes do with the live log.
+const SQL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,14 +103,18 @@ impl Tracker {
 
     /// What comes behind entry `after`: from the live log, or sealed, or the end.
     async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
-        match self.existing(id).await {
-            Ok(task) => self.past_of(&task, after).await,
-            Err(Error::Unavailable(away)) => match self.live_past(id, after).await? {
-                Some(past) => Ok(past),
-                None => Err(Error::Unavailable(away)),
-            },
-            Err(error) => Err(error),
+        let mut task = pin!(self.existing(id));
+        let mut asked = timeout(SQL_PATIENCE, &mut task).await;
+        if matches!(asked, Err(_) | Ok(Err(Error::Unavailable(_)))) {
+            if let Some(past) = self.live_past(id, after).await? {
+                return Ok(past);
+            }
+            if asked.is_err() {
+                asked = Ok(task.await);
+            }
         }
+        self.past_of(&asked.unwrap_or_else(|late| Err(Error::Unavailable(late.into())))?, after)
+            .await
     }
 
     /// The same as far as the live log can tell without the durable truth. A log that is there has not ended, for the

@@ -272,8 +272,8 @@ async fn pump(
         let is_hushed = seen.subscribes.load(Ordering::SeqCst) && now.hushed > begun.hushed;
         if is_hushed || now.fault == Fault::BlackHole || (now.fault == Fault::Deaf && !is_client) {
             swallow(from).await;
-            // The side that is gone is not told to the other: nothing passes.
-            return if is_client { () } else { std::future::pending().await };
+            // That one side has gone away does not reach the other either.
+            return std::future::pending().await;
         }
         let read = tokio::select! {
             biased;

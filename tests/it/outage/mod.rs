@@ -6,7 +6,7 @@
 //! | `streams` | streams while Redis is away, and when only their subscriptions are lost |
 //! | `postgres` | calls and streams while Postgres is away |
 //! | `unknown` | an end whose commit is not answered |
-//! | `stopped` | a Redis that is killed, or stopped in its tracks |
+//! | `stopped` | a Redis or a Postgres that is killed, a Redis that is stopped in its tracks |
 //! | `embedded` | a database that another process has locked, a disk that is full |
 //! | `health` | health and the log of a node without a dependency |
 

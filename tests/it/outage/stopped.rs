@@ -1,11 +1,11 @@
-//! A Redis that is killed and comes back, or stops in its tracks and goes on.
+//! Servers that are killed and come back, and a Redis that stops in its tracks and goes on.
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 use task_tracker::config::Mode as ConfigMode;
 
 use super::{REDIS_IN_TIME, assert_whole, in_time, is_unavailable, takes_entries};
-use crate::harness::servers::DurableRedis;
+use crate::harness::servers::{DurableRedis, PrivatePostgres};
 use crate::harness::{Mode, Server, eventually, seq_ids};
 
 async fn node_on(redis: &DurableRedis) -> Server {
@@ -82,4 +82,56 @@ async fn a_redis_that_stops_in_its_tracks_holds_nobody_up() {
     eventually(|| async { (server.completed(&id).await.status == 200).then_some(()) }).await;
     let task = server.task(&id).await;
     assert_whole(&reader.await.expect("a reader"), seq_ids(&task).len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_was_acknowledged_outlives_a_postgres_that_is_stopped() {
+    let mut postgres = PrivatePostgres::start().await;
+    let server = Server::start_with(Mode::TwoNodes, |mut config| {
+        if let ConfigMode::Node { database_url, .. } = &mut config.mode {
+            *database_url = postgres.url();
+        }
+        config
+    });
+    let server = server.await;
+    let (mut ended, mut running) = (Vec::new(), Vec::new());
+    for round in 0..2 {
+        for _ in 0..5 {
+            let (over, on) = (server.started("work").await, server.started("work").await);
+            for id in [&over, &on] {
+                server.progressed(id, json!({ "round": round })).await;
+            }
+            server.completed(&over).await.ok();
+            ended.push(over);
+            running.push((server.track(&on, "").await, on));
+        }
+        postgres.stop();
+        // The attempts that report go on, and so do their streams; an end waits for the database.
+        for (stream, id) in running.iter_mut().rev().take(5) {
+            server.progressed(id, json!({ "while": "away" })).await;
+            for number in 1..=2 {
+                assert_eq!(stream.next().await.and_then(|event| event.seq_id()), Some(number));
+            }
+        }
+        let path = format!("/tasks/{}/complete", running[0].1);
+        let refused = server.post_at(0, &path, super::by_worker());
+        is_unavailable(&path, &in_time(super::POSTGRES_IN_TIME, &path, refused).await);
+        postgres.start_again().await;
+        eventually(|| async {
+            let reply = server.get("/tasks?limit=1").await;
+            (reply.status == 200).then_some(())
+        })
+        .await;
+    }
+    for id in &ended {
+        let task = server.task(id).await;
+        assert_eq!((&task["status"], seq_ids(&task)), (&json!("completed"), vec![1]));
+    }
+    for (stream, id) in running {
+        assert_eq!(server.task(&id).await["status"], "in_progress");
+        server.completed(&id).await.ok();
+        let rest = stream.rest().await;
+        assert_eq!(rest.last().and_then(|end| end.id.as_deref()), Some("2-end"));
+        assert_eq!(seq_ids(&server.task(&id).await), [1, 2]);
+    }
 }
