@@ -1,16 +1,19 @@
 //! Calls and streams while Postgres is away: it is said in time, what runs goes on, and the pool is well again when
 //! it is back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::future::join_all;
 use rstest::rstest;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
+use task_tracker::config::Mode as ConfigMode;
 use tokio::sync::Mutex;
 
 use super::{
     POSTGRES_IN_TIME, REDIS_IN_TIME, assert_whole, by_worker, in_time, is_unavailable, named, posts,
 };
-use crate::harness::{Fault, Mode, Server, eventually, seq_ids};
+use crate::harness::{Fault, Mode, Proxies, Server, eventually, seq_ids};
 
 /// Waits until the first node registers a task again.
 async fn registers(server: &Server) {
@@ -89,8 +92,21 @@ async fn what_needs_postgres_is_refused_in_time_and_what_runs_goes_on(#[case] fa
     assert_whole(&heard, 3);
 }
 
-/// Connections that a node has at most.
-const CONNECTIONS: usize = 6;
+/// Connections that the node of these tests has at most.
+const CONNECTIONS: u32 = 2;
+
+/// A node with few connections, so that all of them are at work at once however slow the machine is.
+async fn node_of_few() -> (Server, Proxies) {
+    let proxies = Proxies::new();
+    let server = Server::start_with(Mode::Node, |config| {
+        let mut config = proxies.route(config);
+        if let ConfigMode::Node { database_connections, .. } = &mut config.mode {
+            *database_connections = CONNECTIONS;
+        }
+        config
+    });
+    (server.await, proxies)
+}
 
 /// The table of tasks, locked, so that every statement about it is in flight for as long as a test wants.
 struct Lock(Mutex<PgConnection>);
@@ -112,7 +128,7 @@ impl Lock {
             let mut connection = self.0.lock().await;
             let held: i64 =
                 sqlx::query_scalar(count).fetch_one(&mut *connection).await.expect("a count");
-            (usize::try_from(held) == Ok(CONNECTIONS)).then_some(())
+            (held == i64::from(CONNECTIONS)).then_some(())
         })
         .await;
     }
@@ -127,23 +143,34 @@ impl Lock {
 #[case::deaf(Fault::Deaf)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pool_is_whole_after_every_connection_fell_silent_at_work(#[case] fault: Fault) {
-    let (server, proxies) = Server::start_behind(Mode::Node).await;
-    let ids = join_all((0..CONNECTIONS).map(|_| server.started("work"))).await;
-    let end = |id: &String| (format!("/tasks/{id}/complete"), by_worker());
-    let ends: Vec<_> = ids.iter().map(end).collect();
+    let (server, proxies) = node_of_few().await;
+    let ids = join_all((0..2 * CONNECTIONS).map(|_| server.started("work"))).await;
     let crowd = vec![("/tasks".to_owned(), json!({ "taskType": "work" })); 60];
     let lock = Lock::of(&server).await;
+    let is_silent = AtomicBool::new(false);
+    // Whoever does not get the lock in time tries again, until the database has fallen silent.
+    let ends = ids.iter().map(async |id| {
+        let path = format!("/tasks/{id}/complete");
+        loop {
+            let was_silent = is_silent.load(Ordering::SeqCst);
+            let end = server.post_at(0, &path, by_worker());
+            is_unavailable(&path, &in_time(POSTGRES_IN_TIME, &path, end).await);
+            if was_silent {
+                break;
+            }
+        }
+    });
     let falls_silent = async {
         lock.holds_all().await;
         proxies.database.set(fault);
+        is_silent.store(true, Ordering::SeqCst);
         // The ends go on at the server: they lock their rows, say so, and wait for a word that does not come.
         lock.give_up().await;
-        posts(&server, POSTGRES_IN_TIME, &crowd).await
+        for reply in posts(&server, POSTGRES_IN_TIME, &crowd).await {
+            is_unavailable("an answer of a silent database", &reply);
+        }
     };
-    let (ended, crowd_of) = futures::join!(posts(&server, POSTGRES_IN_TIME, &ends), falls_silent);
-    for reply in ended.iter().chain(&crowd_of) {
-        is_unavailable("an answer of a silent database", reply);
-    }
+    futures::join!(join_all(ends), falls_silent);
     proxies.database.set(Fault::None);
     registers(&server).await;
     // A place in the pool that was lost would be lost for good: there are no more than were at work.
@@ -159,19 +186,25 @@ async fn the_pool_is_whole_after_every_connection_fell_silent_at_work(#[case] fa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_hang_up_on_a_silent_database_leave_nothing_behind() {
-    let (server, proxies) = Server::start_behind(Mode::Node).await;
+    let (server, proxies) = node_of_few().await;
     let id = server.started("work").await;
     let lock = Lock::of(&server).await;
-    let read = (0..CONNECTIONS).map(|_| {
+    let read = (0..2 * CONNECTIONS).map(|_| {
         let request = server.client().get(server.api_at(0, &format!("/tasks/{id}")));
-        tokio::spawn(request.send())
+        // Whoever does not get the lock in time tries again.
+        tokio::spawn(async move {
+            while let Some(again) = request.try_clone() {
+                let answered = again.send().await.is_ok_and(|answer| answer.status() == 200);
+                assert!(!answered, "the table is locked");
+            }
+        })
     });
     let callers: Vec<_> = read.collect();
     lock.holds_all().await;
     proxies.database.set(Fault::BlackHole);
     for caller in callers {
         caller.abort();
-        assert!(caller.await.is_err(), "nobody was answered");
+        assert!(caller.await.is_err_and(|ended| ended.is_cancelled()), "nobody was answered");
     }
     lock.give_up().await;
     proxies.database.set(Fault::None);
