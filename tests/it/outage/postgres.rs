@@ -122,8 +122,9 @@ impl Lock {
 
     /// Waits until every connection of a node waits for the lock.
     async fn holds_all(&self) {
-        let count = "SELECT count(*) FROM pg_stat_activity
-                     WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+        // Not pg_stat_activity: within a transaction that shows for ever what it showed first.
+        let count = "SELECT count(DISTINCT pid) FROM pg_locks
+                     WHERE NOT granted AND relation = 'tracker_tasks'::regclass";
         eventually(|| async {
             let mut connection = self.0.lock().await;
             let held: i64 =
