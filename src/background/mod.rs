@@ -12,10 +12,13 @@ use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::service::{Result, Tracker};
+use crate::service::{Error, Outage, Result, Tracker};
 
 /// A round that takes longer is given up: the next one begins anew.
 const TIME_LIMIT: Duration = Duration::from_mins(1);
+
+/// What is said of a duty whose dependency is away.
+const AWAY: &str = "failed, and will be tried again";
 
 /// One round: how much it did.
 type Round = fn(Tracker) -> BoxFuture<'static, Result<u64>>;
@@ -101,6 +104,7 @@ pub fn start(tracker: &Tracker, sweep_every: Duration, tasks: &TaskTracker) {
 }
 
 async fn keep(duty: Duty, tracker: Tracker) {
+    let outage = Outage::default();
     loop {
         let pause = duty.every.mul_f64(0.75 + fastrand::f64() / 2.0);
         tokio::select! {
@@ -108,19 +112,25 @@ async fn keep(duty: Duty, tracker: Tracker) {
             () = tokio::time::sleep(pause) => {}
         }
         let span = tracing::info_span!("duty", duty = duty.name);
-        run_once(&duty, tracker.clone()).instrument(span).await;
+        run_once(&duty, tracker.clone(), &outage).instrument(span).await;
     }
 }
 
-async fn run_once(duty: &Duty, tracker: Tracker) {
+async fn run_once(duty: &Duty, tracker: Tracker, outage: &Outage) {
     let began = Instant::now();
     let round = AssertUnwindSafe((duty.round)(tracker)).catch_unwind();
     let outcome = match tokio::time::timeout(TIME_LIMIT, round).await {
         Ok(Ok(Ok(done))) => {
+            outage.heard(&Ok::<_, Error>(()), AWAY);
             if done > 0 {
                 tracing::debug!(done, "done");
             }
             "done"
+        }
+        // Every two seconds for as long as it takes: once is enough.
+        Ok(Ok(away @ Err(Error::Unavailable(_)))) => {
+            outage.heard(&away, AWAY);
+            "failed"
         }
         Ok(Ok(Err(error))) => {
             tracing::warn!(

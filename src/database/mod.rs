@@ -4,6 +4,7 @@
 //! [`Statement`] is one SQL text for both: `$n` parameters, every value bound. What truly
 //! differs between the two is chosen by [`Kind`] where the SQL is written.
 
+mod lease;
 mod statement;
 mod time;
 
@@ -14,7 +15,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Postgres, Sqlite};
 
+pub use lease::Lease;
 pub use statement::{Executor, FromEitherRow, Statement, Value};
 
 /// How long a caller waits for a free connection before it hears that the database is away.
@@ -49,7 +52,9 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
+            | sqlx::Error::WorkerCrashed
+            // A connection in disorder, as one that was cut in the middle of a word.
+            | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(database) => {
                 database.code().is_some_and(|code| is_passing(&code))
             }
@@ -61,12 +66,13 @@ impl From<sqlx::Error> for Error {
 
 /// Postgres: connection exceptions (08), serialization and deadlock (40), insufficient resources
 /// (53), operator intervention and time limits (57), lock not available (55P03), read-only (25006: a
-/// fail-over under way). SQLite: busy (5), locked (6), I/O (10), full (13), and their extended codes.
+/// fail-over under way), a transaction that was idle for too long (25P03). SQLite: busy (5), locked (6), I/O (10), full (13), and their extended codes.
 fn is_passing(code: &str) -> bool {
     // A SQLSTATE has five characters; SQLite's codes have fewer.
     if code.len() == 5 {
         let class = &code[..2];
-        return matches!(class, "08" | "40" | "53" | "57") || matches!(code, "55P03" | "25006");
+        return matches!(class, "08" | "40" | "53" | "57")
+            || matches!(code, "55P03" | "25006" | "25P03");
     }
     code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }
@@ -93,11 +99,23 @@ impl Database {
         let options = url
             .parse::<PgConnectOptions>()?
             .application_name("task-tracker")
-            // A statement or a lock that waits longer than any client would is ended by the server.
-            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")]);
+            // A statement that nobody waits for any more is ended by the server, and a lock that is not given
+            // before our own deadline.
+            .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")])
+            // What a node locked whose end of the connection is gone without a word, the server frees by itself.
+            .options([
+                ("idle_in_transaction_session_timeout", "15s"),
+                ("tcp_keepalives_idle", "30"),
+                ("tcp_keepalives_interval", "10"),
+                ("tcp_keepalives_count", "3"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(lease::is_alive(connection).await) })
+            })
             .connect_lazy_with(options);
         Ok(Self::Postgres(pool))
     }
@@ -158,10 +176,10 @@ impl Database {
     /// Begins a transaction that may write. It is rolled back when dropped.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         Ok(match self {
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Transaction::Postgres(Lease::begin(pool, "BEGIN").await?),
             // IMMEDIATE takes the write lock at once: an upgrade in the middle could not wait for it.
             Self::Sqlite { writer, .. } => {
-                Transaction::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?)
+                Transaction::Sqlite(Lease::begin(writer, "BEGIN IMMEDIATE").await?)
             }
         })
     }
@@ -187,9 +205,9 @@ impl Database {
 #[derive(Debug)]
 pub enum Transaction {
     /// On Postgres.
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Lease<Postgres>),
     /// On SQLite, holding the only writer.
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Sqlite(Lease<Sqlite>),
 }
 
 impl Transaction {
@@ -204,25 +222,25 @@ impl Transaction {
     /// Where the transaction's statements are run.
     pub fn executor(&mut self) -> Executor<'_> {
         match self {
-            Self::Postgres(transaction) => Executor::Postgres(transaction),
-            Self::Sqlite(transaction) => Executor::Sqlite(transaction),
+            Self::Postgres(lease) => Executor::Postgres(lease),
+            Self::Sqlite(lease) => Executor::Sqlite(lease),
         }
     }
 
     /// Undoes it now. Dropping it does so, too, but later: its rows would stay locked a while.
     pub async fn roll_back(self) -> Result<(), Error> {
         match self {
-            Self::Postgres(transaction) => transaction.rollback().await?,
-            Self::Sqlite(transaction) => transaction.rollback().await?,
+            Self::Postgres(lease) => lease.end("ROLLBACK").await?,
+            Self::Sqlite(lease) => lease.end("ROLLBACK").await?,
         }
         Ok(())
     }
 
-    /// Makes it durable.
+    /// Makes it durable. Where no answer comes in time it is not known whether it is.
     pub async fn commit(self) -> Result<(), Error> {
         match self {
-            Self::Postgres(transaction) => transaction.commit().await?,
-            Self::Sqlite(transaction) => transaction.commit().await?,
+            Self::Postgres(lease) => lease.end("COMMIT").await?,
+            Self::Sqlite(lease) => lease.end("COMMIT").await?,
         }
         Ok(())
     }
@@ -234,7 +252,9 @@ mod tests {
 
     #[test]
     fn what_may_succeed_later_is_told_from_a_defect() {
-        for code in ["08006", "40P01", "53300", "57P01", "57014", "55P03", "5", "261", "13"] {
+        for code in
+            ["08006", "40P01", "53300", "57P01", "57014", "55P03", "25P03", "5", "261", "13"]
+        {
             assert!(is_passing(code), "{code}");
         }
         for code in ["23505", "42P01", "22P05", "1", "19", "1555", "2067"] {

@@ -1,12 +1,15 @@
 //! One statement, said to whichever database is there.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, FromRow, SqlSafeStr, SqlStr};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use tokio::time::timeout;
 
 use super::Error;
+use super::lease::{DEADLINE, Lease};
 use crate::domain::{
     JsonObject, LeaseToken, Reason, Status, TaskId, TaskType, Timestamp, WorkerId,
 };
@@ -19,9 +22,9 @@ pub enum Executor<'c> {
     /// Any connection of a SQLite pool.
     SqlitePool(&'c SqlitePool),
     /// A Postgres transaction.
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut Lease<Postgres>),
     /// A SQLite transaction.
-    Sqlite(&'c mut SqliteConnection),
+    Sqlite(&'c mut Lease<Sqlite>),
 }
 
 /// A row type that both drivers can fill; `#[derive(sqlx::FromRow)]` is enough.
@@ -53,18 +56,26 @@ pub enum Value {
 pub struct Statement {
     sql: Cow<'static, str>,
     values: Vec<Value>,
+    deadline: Duration,
 }
 
 impl Statement {
     /// A statement whose text is fixed, or composed of fixed fragments: no value ever stands in it.
     pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
-        Self { sql: sql.into(), values: Vec::new() }
+        Self { sql: sql.into(), values: Vec::new(), deadline: DEADLINE }
     }
 
     /// Binds the next parameter.
     #[must_use]
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
+        self
+    }
+
+    /// Sets how long its answer is waited for, once it has a connection.
+    #[must_use]
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
@@ -77,33 +88,45 @@ impl Statement {
 
     /// Runs it and says how many rows it touched.
     pub async fn execute(self, on: Executor<'_>) -> Result<u64, Error> {
+        let deadline = self.deadline;
         macro_rules! run {
-            ($parts:expr, $on:expr) => {{
+            ($parts:expr, $lease:expr) => {{
                 let (sql, arguments) = $parts?;
-                sqlx::query_with(sql, arguments).execute($on).await?.rows_affected()
+                let lease = $lease;
+                let query = sqlx::query_with(sql, arguments);
+                let answer = timeout(deadline, query.execute(lease.connection()?)).await;
+                lease.ended(answer)?.rows_affected()
             }};
         }
         Ok(match on {
-            Executor::PostgresPool(pool) => run!(self.for_postgres(), pool),
-            Executor::Postgres(connection) => run!(self.for_postgres(), connection),
-            Executor::SqlitePool(pool) => run!(self.for_sqlite(), pool),
-            Executor::Sqlite(connection) => run!(self.for_sqlite(), connection),
+            Executor::PostgresPool(pool) => {
+                run!(self.for_postgres(), &mut Lease::take(pool).await?)
+            }
+            Executor::Postgres(lease) => run!(self.for_postgres(), lease),
+            Executor::SqlitePool(pool) => run!(self.for_sqlite(), &mut Lease::take(pool).await?),
+            Executor::Sqlite(lease) => run!(self.for_sqlite(), lease),
         })
     }
 
     /// Runs it and takes every row.
     pub async fn fetch_all<R: FromEitherRow>(self, on: Executor<'_>) -> Result<Vec<R>, Error> {
+        let deadline = self.deadline;
         macro_rules! run {
-            ($parts:expr, $on:expr) => {{
+            ($parts:expr, $lease:expr) => {{
                 let (sql, arguments) = $parts?;
-                sqlx::query_as_with(sql, arguments).fetch_all($on).await?
+                let lease = $lease;
+                let query = sqlx::query_as_with(sql, arguments);
+                let answer = timeout(deadline, query.fetch_all(lease.connection()?)).await;
+                lease.ended(answer)?
             }};
         }
         Ok(match on {
-            Executor::PostgresPool(pool) => run!(self.for_postgres(), pool),
-            Executor::Postgres(connection) => run!(self.for_postgres(), connection),
-            Executor::SqlitePool(pool) => run!(self.for_sqlite(), pool),
-            Executor::Sqlite(connection) => run!(self.for_sqlite(), connection),
+            Executor::PostgresPool(pool) => {
+                run!(self.for_postgres(), &mut Lease::take(pool).await?)
+            }
+            Executor::Postgres(lease) => run!(self.for_postgres(), lease),
+            Executor::SqlitePool(pool) => run!(self.for_sqlite(), &mut Lease::take(pool).await?),
+            Executor::Sqlite(lease) => run!(self.for_sqlite(), lease),
         })
     }
 

@@ -130,7 +130,8 @@ fn registered(task: &Task) -> Answer {
 
 /// Reads a task with its whole history.
 ///
-/// The history is live while the task runs, and sealed after; it is complete either way.
+/// The history is live while the task runs, and sealed after; it is complete either way. While the live log is
+/// away it is what is sealed, and `progressHistoryComplete` says `false`.
 #[utoipa::path(get, path = "/tasks/{id}", tag = "tasks",
     params(("id" = String, Path, description = "The task's id")),
     responses((status = 200, description = "The task", body = TaskResponse), GetProblems))]
@@ -209,6 +210,10 @@ pub(super) struct ListResponse {
     items: Vec<ListedTask>,
     /// Give it as `cursor` for the next page; `null` on the last.
     next_cursor: Option<String>,
+    /// Only there while the live log is away, and then `false`: a running task's `latestProgress` is the newest
+    /// that is sealed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest_progress_complete: Option<bool>,
 }
 
 /// A task without its history, but with its newest entry.
@@ -246,6 +251,7 @@ pub(super) async fn list(
     let body = ListResponse {
         items: items.collect(),
         next_cursor: listing.next.as_ref().map(write_cursor),
+        latest_progress_complete: (!listing.is_complete).then_some(false),
     };
     Ok(axum::Json(body).into_response())
 }

@@ -54,6 +54,10 @@ pub(super) struct TaskResponse {
     /// Every entry so far, in order, each with its `seqId`.
     #[schema(value_type = Vec<ProgressEntry>)]
     progress_history: Vec<PublicEntry>,
+    /// Only there while the live log is away, and then `false`: entries that are not sealed yet are missing from
+    /// the history, and come back with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress_history_complete: Option<bool>,
 }
 
 /// A task without its history. Absent values are `null`, never missing.
@@ -133,9 +137,11 @@ pub(super) struct TaskFields {
 }
 
 impl From<Tracked> for TaskResponse {
-    fn from(Tracked { task, history }: Tracked) -> Self {
+    fn from(Tracked { task, history, is_complete }: Tracked) -> Self {
         let progress_history = history.iter().map(PublicEntry::from).collect();
-        Self { task: TaskFields::new(task, history.last()), progress_history }
+        let progress_history_complete = (!is_complete).then_some(false);
+        let task = TaskFields::new(task, history.last());
+        Self { task, progress_history, progress_history_complete }
     }
 }
 

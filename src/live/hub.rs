@@ -17,8 +17,8 @@ use crate::domain::{Event, TaskId};
 
 /// Events a topic holds for its readers.
 const RING: usize = 64;
-/// How long a subscriber waits for the broker's word.
-const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a subscriber waits for the broker's word, before it hears that there was none.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One event on its way to every reader of a topic. It is put into bytes once, by whoever sends it first.
 #[derive(Debug)]
@@ -109,15 +109,14 @@ impl Hub {
 
     /// Subscribes to a task. When this returns, every event published from now on will be heard.
     pub async fn subscribe(self: &Arc<Self>, task: &TaskId) -> Result<Subscription, NotConfirmed> {
-        let (subscription, mut ready) = self.join(task);
+        let mut subscription = self.join(task);
         // Dropping the subscription on the way out undoes the interest.
-        match tokio::time::timeout(SUBSCRIBE_TIMEOUT, ready.wait_for(|ready| *ready)).await {
-            Ok(Ok(_)) => Ok(subscription),
-            _ => Err(NotConfirmed),
-        }
+        if subscription.is_confirmed().await { Ok(subscription) } else { Err(NotConfirmed) }
     }
 
-    fn join(self: &Arc<Self>, task: &TaskId) -> (Subscription, watch::Receiver<bool>) {
+    /// Subscribes to a task without waiting for the broker's word: until [`Subscription::confirmed`] has
+    /// returned, events may pass unheard.
+    pub fn join(self: &Arc<Self>, task: &TaskId) -> Subscription {
         let mut topics = self.lock();
         let topic = topics.entry(task.clone()).or_insert_with(|| {
             let ready = watch::Sender::new(self.interests.is_none());
@@ -133,12 +132,12 @@ impl Hub {
             }
         });
         topic.readers += 1;
-        let subscription = Subscription {
+        Subscription {
             hub: Arc::clone(self),
             task: task.clone(),
             signals: topic.sender.subscribe(),
-        };
-        (subscription, topic.ready.subscribe())
+            ready: topic.ready.subscribe(),
+        }
     }
 
     fn leave(&self, task: &TaskId) {
@@ -204,9 +203,23 @@ pub struct Subscription {
     hub: Arc<Hub>,
     task: TaskId,
     signals: broadcast::Receiver<Signal>,
+    ready: watch::Receiver<bool>,
 }
 
 impl Subscription {
+    /// Waits for the broker's word: every event that is published from then on will be heard.
+    pub async fn confirmed(&mut self) {
+        // The topic lives as long as this subscription, and with it the other end.
+        if self.ready.wait_for(|ready| *ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the broker gives its word while one may wait for it.
+    pub async fn is_confirmed(&mut self) -> bool {
+        tokio::time::timeout(SUBSCRIBE_TIMEOUT, self.confirmed()).await.is_ok()
+    }
+
     /// The next signal. A reader that fell behind the ring hears [`Signal::Resync`].
     pub async fn next(&mut self) -> Signal {
         match self.signals.recv().await {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
 use super::finish::newest;
@@ -13,6 +13,9 @@ use crate::domain::{
     Transition, WorkerId,
 };
 use crate::storage::{Change, Outcome, Selection};
+
+/// How long a claim waits until its streams have heard of it.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Tracker {
     /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
@@ -84,7 +87,7 @@ impl Tracker {
         self.announce(&task).await;
         // A first attempt has no history to read.
         if task.attempt == 1 {
-            return Ok(Some(Tracked { task, history: Vec::new() }));
+            return Ok(Some(Tracked { task, history: Vec::new(), is_complete: true }));
         }
         self.with_history(task).await.map(Some)
     }
@@ -202,17 +205,21 @@ impl Tracker {
         })
     }
 
-    /// Tells the streams where the task stands now. It may be lost: nothing depends on it.
+    /// Tells the streams where the task stands now. It may be lost: nothing depends on it. It is waited for a moment,
+    /// so that it comes before the worker's first entry; a broker that is away keeps nobody longer.
     pub(super) async fn announce(&self, task: &Task) {
         self.tell(&task.id, Event::Status(StatusChange::of(task, 0))).await;
     }
 
-    /// Tells the streams of a task. It may be lost: nothing depends on it.
+    /// Tells the streams of a task, likewise.
     pub(super) async fn tell(&self, id: &TaskId, event: Event) {
-        if let Err(error) = self.live.announce(id, &event).await {
-            tracing::warn!(task.id = %id, error = &error as &dyn std::error::Error,
-                "an event was not announced");
-        }
+        let (tracker, id) = (self.clone(), id.clone());
+        let announced = self.detached.spawn(async move {
+            let announced = tracker.live.announce(&id, &event).await;
+            tracker.hints.heard(&announced, "events are not announced");
+        });
+        // It goes on by itself.
+        let _ = timeout(ANNOUNCE_PATIENCE, announced).await;
     }
 }
 

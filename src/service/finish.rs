@@ -145,7 +145,12 @@ impl Tracker {
     pub async fn settle_abandoned(&self) -> Result<u64> {
         let before = self.clock.now().minus(SETTLE_AFTER);
         let (mut settled, mut failed) = (0, None);
-        for task in self.storage.unsettled(before, SETTLE_BATCH).await? {
+        let unsettled = self.storage.unsettled(before, SETTLE_BATCH).await?;
+        // A log that is away is not asked about each of them.
+        if !unsettled.is_empty() {
+            self.live.ping().await?;
+        }
+        for task in unsettled {
             match self.settle_left(&task).await {
                 Ok(()) => settled += 1,
                 Err(error) => {

@@ -15,6 +15,7 @@
 //! | `workers` | who asks for work, and holds what |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
+//! | `outage` | what is away is said once, not every time |
 
 mod cancel;
 mod claim;
@@ -22,6 +23,7 @@ mod error;
 mod finish;
 mod lease;
 mod once;
+mod outage;
 mod progress;
 mod query;
 mod register;
@@ -44,6 +46,7 @@ use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use once::Said;
+pub use outage::Outage;
 pub use progress::Accepted;
 pub use query::{Listing, Tracked};
 pub use register::Registration;
@@ -68,6 +71,8 @@ pub struct Parts {
     clock: Clock,
     /// Who asked for work lately.
     roll: workers::Roll,
+    /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
+    hints: Outage,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -85,8 +90,8 @@ impl Tracker {
     /// Joins the durable truth and the live log.
     pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        let roll = workers::Roll::default();
-        Self(Arc::new(Parts { storage, live, hub, clock, roll, detached, closing }))
+        let (roll, hints) = (workers::Roll::default(), Outage::default());
+        Self(Arc::new(Parts { storage, live, hub, clock, roll, hints, detached, closing }))
     }
 
     /// The clock that the use cases go by.

@@ -1,7 +1,8 @@
 //! Get a task with its history; list tasks.
 
-use super::{Result, Tracker};
+use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId};
+use crate::live;
 use crate::storage::{Cursor, Filter, Listed};
 
 /// Entries of a page of the live log.
@@ -14,6 +15,8 @@ pub struct Tracked {
     pub task: Task,
     /// Every entry so far, in order.
     pub history: Vec<Entry>,
+    /// Whether it is every entry indeed: what is in a live log that is away is missing from it.
+    pub is_complete: bool,
 }
 
 /// A page of tasks.
@@ -21,12 +24,15 @@ pub struct Tracked {
 pub struct Listing {
     /// Tasks, newest first, each with its newest entry.
     pub items: Vec<(Task, Option<Entry>)>,
+    /// Whether they are the newest indeed: while the live log is away, a running task has its newest sealed one.
+    pub is_complete: bool,
     /// Where the next page begins, if there may be one.
     pub next: Option<Cursor>,
 }
 
 impl Tracker {
-    /// Reads a task with its whole history: live while it runs, sealed after.
+    /// Reads a task with its whole history: live while it runs, sealed after. While the live log is away the
+    /// answer is what is sealed, and says so.
     #[tracing::instrument(name = "task.get", skip_all, fields(task.id = %id))]
     pub async fn get(&self, id: &TaskId) -> Result<Tracked> {
         self.with_history(self.existing(id).await?).await
@@ -39,14 +45,22 @@ impl Tracker {
             let mut history = self.sealed(&task.id).await?;
             let has_log =
                 task.attempt > 0 && (!has_ended || self.storage.is_unsettled(&task.id).await?);
-            if !has_log || self.add_live(&task.id, &mut history).await? || has_ended {
-                return Ok(Tracked { task, history });
+            let has_newest = match self.add_live(&task.id, &mut history, has_log).await {
+                Ok(has_newest) => has_newest,
+                Err(Error::Unavailable(error)) => {
+                    tracing::debug!(error, "a history is answered without what is live");
+                    return Ok(Tracked { task, history, is_complete: false });
+                }
+                Err(error) => return Err(error),
+            };
+            if has_newest || has_ended {
+                return Ok(Tracked { task, history, is_complete: true });
             }
             // Its log was not there, or went while we read: it has no entries, or it ended in
             // between, and then all that was in the log is sealed.
             task = self.existing(&task.id).await?;
             if !task.status.is_terminal() {
-                return Ok(Tracked { task, history });
+                return Ok(Tracked { task, history, is_complete: true });
             }
         }
     }
@@ -63,8 +77,11 @@ impl Tracker {
         }
     }
 
-    /// Adds the entries of the live log; says whether its newest is among them.
-    async fn add_live(&self, id: &TaskId, history: &mut Vec<Entry>) -> Result<bool> {
+    /// Adds the entries of the live log, if there is one; says whether its newest is among them.
+    async fn add_live(&self, id: &TaskId, history: &mut Vec<Entry>, has_log: bool) -> Result<bool> {
+        if !has_log {
+            return Ok(true);
+        }
         loop {
             let page = self.live.read(id, newest(history), PAGE).await?;
             let is_last = page.last_seq_id > 0
@@ -93,7 +110,14 @@ impl Tracker {
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())
             .map(|listed| listed.task.id.clone())
             .collect();
-        let live = self.live.latest(&running).await?;
+        let (live, is_complete) = match self.live.latest(&running).await {
+            Ok(live) => (live, true),
+            Err(live::Error::Unavailable(error)) => {
+                tracing::debug!(error, "a list is answered without what is live");
+                (Vec::new(), false)
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut live: std::collections::HashMap<TaskId, Option<Entry>> =
             running.into_iter().zip(live).collect();
         let items = listed
@@ -103,7 +127,7 @@ impl Tracker {
                 (listed.task, latest)
             })
             .collect();
-        Ok(Listing { items, next })
+        Ok(Listing { items, is_complete, next })
     }
 }
 

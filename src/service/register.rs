@@ -1,7 +1,5 @@
 //! Register a task; retry an ended one.
 
-use std::sync::Arc;
-
 use super::{Error, Result, Said, Tracker, count};
 use crate::domain::lifecycle::Refused;
 use crate::domain::{
@@ -125,12 +123,10 @@ impl Tracker {
     /// Tells one waiting worker on every node that `task` waits, and waits for nobody. It is a hint: waiting
     /// workers look for themselves every few seconds as well, so a lost one delays and loses nothing.
     pub(super) fn wake(&self, task: &Task) {
-        let (live, task_type) = (Arc::clone(&self.live), task.task_type.clone());
+        let (tracker, task_type) = (self.clone(), task.task_type.clone());
         self.detached.spawn(async move {
-            if let Err(error) = live.wake(&task_type).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "waiting workers were not woken");
-            }
+            let woken = tracker.live.wake(&task_type).await;
+            tracker.hints.heard(&woken, "waiting workers are not woken");
         });
     }
 

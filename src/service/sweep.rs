@@ -91,6 +91,10 @@ impl Tracker {
         let changed = self
             .storage
             .change(selection, async |tasks: Vec<Task>| {
+                // Their rows are locked: a log that is away must not be asked about each of them.
+                if !tasks.is_empty() {
+                    self.live.ping().await?;
+                }
                 let outcomes: Vec<Result<Outcome>> = futures::stream::iter(tasks)
                     .map(|task| decide(self.clone(), task, now))
                     .buffer_unordered(CONCURRENCY)

@@ -4,19 +4,29 @@
 //! and look for the end after subscribing, not before. A reader that falls behind, or whose node lost
 //! the broker, goes back to reading the log from where it is. So there is one way in which a reader gets
 //! entries, [`Join`], and one bound on what it holds: a page, or what the ring has.
+//!
+//! A broker that is away keeps no reader out: its stream is open, and begins when the broker's word has come. A database
+//! that is away keeps back what only it knows, the end; entries come from the live log as before.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::query::PAGE;
 use super::{Error, Result, Tracker};
 use crate::domain::stream::Offer;
-use crate::domain::{Entry, Event, Join, StatusChange, TaskId};
+use crate::domain::{Entry, Event, Join, StatusChange, Task, TaskId};
 use crate::live::{Delivery, Signal, Subscription};
 
 /// Events that are handed over at once at most.
 const BATCH: usize = 128;
 /// Bytes of entries that are handed over at once at about most: they are copied for each reader.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// How long a reader waits for the database before it makes do with the live log.
+const SQL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +50,8 @@ pub struct Track {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Waiting for the broker's word.
+    Joining(StartAt),
     /// Reading the log.
     Past,
     /// Taking what is live.
@@ -60,24 +72,26 @@ impl Tracker {
     #[tracing::instrument(name = "task.track", skip_all, fields(task.id = %id))]
     pub async fn track(&self, id: TaskId, start: StartAt) -> Result<Track> {
         // A task that has ended needs no subscription; one that is not there gets none.
-        let ended = self.existing(&id).await?.status.is_terminal();
-        let subscription = if ended {
-            None
-        } else {
-            let subscribed = self.hub.subscribe(&id).await;
-            Some(subscribed.map_err(|error| Error::Unavailable(error.into()))?)
-        };
-        let after = match start {
-            StartAt::After(seq_id) => seq_id,
-            StartAt::Now => self.newest(&id).await?,
-        };
-        Ok(Track {
+        let has_ended = self.existing(&id).await?.status.is_terminal();
+        let mut track = Track {
             tracker: self.clone(),
+            subscription: (!has_ended).then(|| self.hub.join(&id)),
             task: id,
-            subscription,
-            join: Join::after(after),
-            phase: Phase::Past,
-        })
+            join: Join::after(0),
+            phase: Phase::Joining(start),
+        };
+        let is_confirmed = match &mut track.subscription {
+            Some(subscription) => subscription.is_confirmed().await,
+            None => true,
+        };
+        if is_confirmed {
+            match track.begin(start).await {
+                // It goes on when the broker is back: an `EventSource` takes a refusal for the last word.
+                Ok(()) | Err(Error::Unavailable(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(track)
     }
 
     /// The number of the newest entry, sealed or live.
@@ -89,7 +103,33 @@ impl Tracker {
 
     /// What comes behind entry `after`: from the live log, or sealed, or the end.
     async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
-        let task = self.existing(id).await?;
+        let mut task = pin!(self.existing(id));
+        let mut asked = timeout(SQL_PATIENCE, &mut task).await;
+        if matches!(asked, Err(_) | Ok(Err(Error::Unavailable(_)))) {
+            if let Some(past) = self.live_past(id, after).await? {
+                return Ok(past);
+            }
+            if asked.is_err() {
+                asked = Ok(task.await);
+            }
+        }
+        self.past_of(&asked.unwrap_or_else(|late| Err(Error::Unavailable(late.into())))?, after)
+            .await
+    }
+
+    /// The same as far as the live log can tell without the durable truth. A log that is there has not ended, for the
+    /// end deletes it when it is published, and the reader hears that.
+    async fn live_past(&self, id: &TaskId, after: u64) -> Result<Option<Past>> {
+        let page = self.live.read(id, after, PAGE).await?;
+        Ok(match page.entries.first() {
+            Some(first) if first.seq_id == after + 1 => Some(Past::Entries(page.entries)),
+            None if (1..=after).contains(&page.last_seq_id) => Some(Past::CaughtUp),
+            _ => None,
+        })
+    }
+
+    async fn past_of(&self, task: &Task, after: u64) -> Result<Past> {
+        let id = &task.id;
         if task.status.is_terminal() {
             let sealed = self.storage.sealed(id, after).await?;
             if !sealed.is_empty() {
@@ -104,7 +144,7 @@ impl Tracker {
                 }
                 last_seq_id = last_seq_id.max(page.last_seq_id);
             }
-            return Ok(Past::Ended(StatusChange::of(&task, last_seq_id)));
+            return Ok(Past::Ended(StatusChange::of(task, last_seq_id)));
         }
         let page = self.live.read(id, after, PAGE).await?;
         match page.entries.first() {
@@ -120,11 +160,32 @@ impl Tracker {
 }
 
 impl Track {
+    /// Begins to read, the broker having given its word.
+    async fn begin(&mut self, start: StartAt) -> Result<()> {
+        let after = match start {
+            StartAt::After(seq_id) => seq_id,
+            // What is live of a task that has ended is on its way to where it is sealed.
+            StartAt::Now if self.subscription.is_none() => {
+                self.tracker.storage.last_sealed(&self.task).await?
+            }
+            StartAt::Now => self.tracker.newest(&self.task).await?,
+        };
+        self.join = Join::after(after);
+        self.phase = Phase::Past;
+        Ok(())
+    }
+
     /// The next events, at least one; `None` after the end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Vec<Arc<Delivery>>>> {
         loop {
             match self.phase {
                 Phase::Over => return Ok(None),
+                Phase::Joining(start) => {
+                    if let Some(subscription) = &mut self.subscription {
+                        subscription.confirmed().await;
+                    }
+                    self.begin(start).await?;
+                }
                 Phase::Past => match self.tracker.past(&self.task, self.join.cursor()).await? {
                     Past::Entries(entries) => return Ok(Some(self.replay(entries))),
                     Past::CaughtUp => self.phase = Phase::Live,

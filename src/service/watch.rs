@@ -8,8 +8,9 @@ use crate::domain::{Status, TaskId};
 
 /// Topics that are audited in one statement.
 const AUDIT_BATCH: usize = 500;
-/// How long a dependency has for a sign of life.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a dependency has for a sign of life. A little longer than the live log's own patience with a connection, so that
+/// one which is silent is found out and given up.
+const PING_TIMEOUT: Duration = Duration::from_millis(2300);
 
 /// How a dependency does.
 #[derive(Debug)]
@@ -24,15 +25,21 @@ pub struct Health {
 
 impl Tracker {
     /// Compares every topic watched on this node with the log and the durable truth, and has readers
-    /// catch up where a publication was lost. Says how many topics that were.
+    /// catch up where a publication was lost. Says how many topics that were. While the durable truth is away,
+    /// the log is looked at all the same.
     pub async fn audit_streams(&self) -> Result<u64> {
         let topics = self.hub.topics();
-        let mut behind = 0;
+        let (mut behind, mut failed) = (0, None);
         for batch in topics.chunks(AUDIT_BATCH) {
             let tasks: Vec<TaskId> = batch.iter().map(|(task, _)| task.clone()).collect();
-            for task in self.storage.ended_among(&tasks).await? {
-                self.hub.resync(&task.id, 0);
-                behind += 1;
+            match self.storage.ended_among(&tasks).await {
+                Ok(ended) => {
+                    for task in ended {
+                        self.hub.resync(&task.id, 0);
+                        behind += 1;
+                    }
+                }
+                Err(error) => failed = Some(error),
             }
             let newest = self.live.last_seq_ids(&tasks).await?;
             for ((task, seen), newest) in batch.iter().zip(newest) {
@@ -42,7 +49,7 @@ impl Tracker {
                 }
             }
         }
-        Ok(behind)
+        failed.map_or(Ok(behind), |error| Err(error.into()))
     }
 
     /// Wakes a waiting worker for each type of which a task waits. One statement for all who wait here.

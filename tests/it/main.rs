@@ -7,6 +7,7 @@
 //! | `crash` | nodes that die, and a broker that forgets |
 //! | `harness` | how a server is started, called and watched |
 //! | `house` | the rules of the house, as far as a test can read them |
+//! | `outage` | calls and streams while a dependency is away |
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
 
@@ -17,3 +18,4 @@ mod contract;
 mod crash;
 mod harness;
 mod house;
+mod outage;

@@ -4,8 +4,9 @@
 //! each server, on which they pipeline by themselves; pages of a log come over a small pool, for a
 //! large reply would make everybody behind it wait. A third connection carries the subscriptions of this node
 //! (see `subscriber`). The servers should run with `maxmemory-policy noeviction`: an evicted log is a lost
-//! log.
+//! log. Every call has a bound, and a connection that has fallen silent is given up (see `connections`).
 
+mod connections;
 pub mod keys;
 mod link;
 mod messages;
@@ -38,6 +39,8 @@ use target::{Target, Tls};
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for making a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a call takes at most, all in all.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The live log in Redis.
 pub struct RedisLive {

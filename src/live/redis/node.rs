@@ -1,20 +1,13 @@
 //! One server, its connections, and what is said over them.
 
-use std::time::Duration;
-
-use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use ::redis::aio::ConnectionLike;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, Script,
-    ServerErrorKind, ToRedisArgs, Value, cmd, pipe,
+    Client, Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, ToRedisArgs, Value, cmd, pipe,
 };
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
 
+use super::connections::{Commands, Pages};
 use super::slots::Address;
 use super::target::Target;
-use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
-
-/// Connections for pages to one server at most.
-const PAGE_CONNECTIONS: usize = 8;
 
 /// One server.
 #[derive(Clone)]
@@ -22,9 +15,9 @@ pub(super) struct Node {
     /// Where it is.
     pub(super) address: Address,
     /// The connection that all short requests share.
-    pub(super) commands: ConnectionManager,
+    pub(super) commands: Commands,
     /// A few connections for large replies: on a shared one they would make everybody behind them wait.
-    pub(super) pages: Pool,
+    pub(super) pages: Pages,
 }
 
 /// Which connection carries a request.
@@ -98,43 +91,14 @@ impl Node {
     ) -> RedisResult<Value> {
         match over {
             Over::Commands => request.send(&mut self.commands.clone(), asking).await,
-            Over::Pages => {
-                let mut connection = self.pages.get().await.map_err(of_pool)?;
-                request.send(&mut *connection, asking).await
-            }
+            Over::Pages => request.send(&mut self.pages.clone(), asking).await,
         }
     }
 
     /// Prepares connections. None is made before it is needed, and each is made again after it was lost.
     pub(super) fn new(target: &Target, address: &Address) -> RedisResult<Self> {
         let info = target.connection(address);
-        let commands = Client::open(info.clone())?.get_connection_manager_lazy(
-            ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                // A caller hears of an outage at once; the manager goes on trying for the next one.
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_millis(500)),
-        )?;
-        let page_config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let pages = Pool::builder(Manager::new_with_config(info, page_config)?)
-            .max_size(PAGE_CONNECTIONS)
-            .timeouts(Timeouts::wait_millis(2000))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(RESPONSE_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| RedisError::from(std::io::Error::other(error)))?;
-        Ok(Self { address: address.clone(), commands, pages })
-    }
-}
-
-/// A connection could not be had.
-pub(super) fn of_pool(error: PoolError) -> RedisError {
-    match error {
-        PoolError::Backend(error) => error,
-        other => RedisError::from(std::io::Error::other(other)),
+        let commands = Commands::new(Client::open(info.clone())?)?;
+        Ok(Self { address: address.clone(), commands, pages: Pages::new(info)? })
     }
 }

@@ -33,10 +33,11 @@ use futures::future::{select_ok, try_join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::node::{Node, Over, Request, of_pool};
+use super::connections::within;
+use super::node::{Node, Over, Request};
 use super::slots::{Address, Slots, slot};
 use super::target::Target;
-use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
 /// How often the map of a cluster is asked for without a reason.
 const MAP_EVERY: Duration = Duration::from_secs(10);
@@ -166,7 +167,11 @@ impl Servers {
         over: Over,
         request: impl Into<Request<'_>>,
     ) -> RedisResult<Value> {
-        let (slot, request, asked) = (slot(key), request.into(), Instant::now());
+        within(CALL_TIMEOUT, self.ask_owner(slot(key), over, request.into())).await
+    }
+
+    async fn ask_owner(&self, slot: u16, over: Over, request: Request<'_>) -> RedisResult<Value> {
+        let asked = Instant::now();
         let mut node = self.owner(slot).await?;
         let (mut asking, mut redirects) = (false, 0);
         loop {
@@ -206,6 +211,10 @@ impl Servers {
     /// Asks the owner of each command's key, in one pipeline for each server, all servers at once. Answers in the
     /// order of the commands.
     pub(super) async fn ask_each(&self, commands: &[(String, Cmd)]) -> RedisResult<Vec<Value>> {
+        within(CALL_TIMEOUT, self.ask_owners(commands)).await
+    }
+
+    async fn ask_owners(&self, commands: &[(String, Cmd)]) -> RedisResult<Vec<Value>> {
         let mut at: HashMap<Address, (Node, Vec<usize>)> = HashMap::new();
         for (index, (key, _)) in commands.iter().enumerate() {
             let node = self.owner(slot(key)).await?;
@@ -232,11 +241,7 @@ impl Servers {
         for index in indexes {
             pipeline.add_command(commands[*index].1.clone());
         }
-        let asked = async {
-            let mut connection = node.pages.get().await.map_err(of_pool)?;
-            pipeline.query_async(&mut *connection).await
-        };
-        match asked.await {
+        match pipeline.query_async(&mut node.pages.clone()).await {
             // Some of them are elsewhere now: each is asked for on its own, and finds its way.
             Err(error)
                 if self.target.is_cluster && matches!(error.kind(), ErrorKind::Server(_)) =>
@@ -258,7 +263,8 @@ impl Servers {
             let mut node = self.node(address)?;
             cmd("PING").exec_async(&mut node.commands).await
         });
-        try_join_all(masters).await.map(drop).inspect_err(|_| self.doubt())
+        let answers = within(CALL_TIMEOUT, try_join_all(masters)).await;
+        answers.map(drop).inspect_err(|_| self.doubt())
     }
 
     /// Makes a connection for subscriptions, which gives everything it hears to `hear`.

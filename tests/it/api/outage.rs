@@ -96,15 +96,26 @@ async fn what_needs_the_broker_is_refused_at_once() {
         let reply = at_once(word, server.post(&path(word), by("worker-1"))).await;
         is_unavailable(&reply);
     }
-    is_unavailable(&at_once("track", server.get(&path("track"))).await);
-    let reply = at_once("get", server.get(&format!("/tasks/{id}"))).await;
-    if reply.status != 200 {
-        is_unavailable(&reply);
-    }
-    let reply = at_once("list", server.get("/tasks")).await;
-    if reply.status != 200 {
-        is_unavailable(&reply);
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_without_the_broker_says_what_is_missing() {
+    let server = without_redis().await;
+    let (id, waiting) = (server.started("t").await, server.registered("t").await);
+    let running = at_once("get", server.get(&format!("/tasks/{id}"))).await.ok();
+    assert_eq!(running["progressHistoryComplete"], false);
+    let pending = at_once("get", server.get(&format!("/tasks/{waiting}"))).await.ok();
+    assert_eq!(pending["progressHistoryComplete"], json!(null), "it cannot have any");
+    let list = at_once("list", server.get("/tasks?status=in_progress")).await.ok();
+    assert_eq!(list["latestProgressComplete"], false);
+    let list = at_once("list", server.get("/tasks?status=pending")).await.ok();
+    assert_eq!(list["latestProgressComplete"], json!(null), "nothing is missing");
+    // A stream is opened and begins when the broker is there: an `EventSource` takes a refusal for the last word.
+    let mut stream = at_once("track", server.track(&id, "")).await;
+    assert_eq!(stream.status(), 200);
+    stream.opened().await;
+    let nobody = at_once("track", server.track("nobody", "")).await;
+    assert_eq!(nobody.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ mod faulty;
 mod kill;
 mod late;
 mod lost;
-mod process;
+pub mod process;
 mod repeats;
 mod tls;
 

@@ -92,6 +92,11 @@ impl Process {
         answer(request).await.expect("an answer")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// `kill -9`, and waits for the end.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap();

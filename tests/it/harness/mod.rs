@@ -1,9 +1,12 @@
 //! How a test starts a server, calls it and watches a stream.
 //!
 //! Each test has a server of its own on a free port, in a folder, a Postgres schema and a Redis namespace of its
-//! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep.
+//! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep. What goes wrong between a node and
+//! its servers, a [`Proxy`] has go wrong; servers that are stopped are a test's own ([`servers`]).
 
 mod events;
+pub mod private;
+mod proxy;
 mod servers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use events::{Event, Events, Frames};
+pub use proxy::{Fault, Lost, Proxies, Proxy};
 pub use servers::{certificate, cluster_url, redis_url};
 
 /// How long anything may take that a test waits for.

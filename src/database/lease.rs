@@ -1,0 +1,143 @@
+//! A connection on loan from a pool, on which nobody waits without end.
+//!
+//! sqlx bounds how long a connection is acquired, and nothing else: on a network that has fallen silent a
+//! statement, a COMMIT, and the ping by which the pool takes a connection back would each wait until
+//! the kernel gives the socket up, a quarter of an hour later, and hold a place in the pool meanwhile. The server's own
+//! limits do not help, for their message does not arrive either.
+//!
+//! So every word to a server is said through a [`Lease`], under a deadline. A connection that missed one is thrown
+//! away, and its place in the pool is free at once: what it was asked may have been done or not, and nobody
+//! may hear a late answer as that to another question.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Pool, Postgres, Sqlite};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
+/// How long a statement may take. Longer than Postgres waits for a lock, so that it may say so itself.
+pub(super) const DEADLINE: Duration = Duration::from_secs(6);
+/// How long a connection that lay idle has for a sign of life, before another is made in its place.
+const PROBE: Duration = Duration::from_secs(1);
+/// How long a connection may take to come back to the pool: a rollback, and what is left of an answer.
+const RETURN: Duration = Duration::from_secs(3);
+
+/// What is said to either database without a parameter.
+pub trait Driver: sqlx::Database {
+    /// Says it.
+    fn say<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'static str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'c;
+}
+
+impl Driver for Postgres {
+    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
+
+impl Driver for Sqlite {
+    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
+
+/// A connection on loan; dropping it gives it back.
+pub struct Lease<D: Driver> {
+    /// `None` where it missed a deadline and was thrown away.
+    connection: Option<PoolConnection<D>>,
+    /// A transaction was begun on it and neither committed nor rolled back.
+    is_open: bool,
+}
+
+impl<D: Driver> std::fmt::Debug for Lease<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("is_open", &self.is_open).finish_non_exhaustive()
+    }
+}
+
+impl<D: Driver> Lease<D> {
+    /// Takes a connection, waiting no longer than the pool says.
+    pub(super) async fn take(pool: &Pool<D>) -> Result<Self, sqlx::Error> {
+        Ok(Self { connection: Some(pool.acquire().await?), is_open: false })
+    }
+
+    /// Takes a connection and begins a transaction on it.
+    pub(super) async fn begin(pool: &Pool<D>, sql: &'static str) -> Result<Self, sqlx::Error> {
+        let mut lease = Self::take(pool).await?;
+        // Before it is said: a caller that goes away in the middle must leave no transaction open.
+        lease.is_open = true;
+        lease.say(sql).await?;
+        Ok(lease)
+    }
+
+    /// Ends the transaction, one way or the other.
+    pub(super) async fn end(mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        self.say(sql).await?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// Where a statement is run, under a deadline, what came of which is then handed to [`Lease::ended`].
+    pub(super) fn connection(&mut self) -> Result<&mut D::Connection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or_else(missed)
+    }
+
+    /// The answer to a statement. Without one in time the connection is thrown away.
+    pub(super) fn ended<T>(
+        &mut self,
+        answer: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        answer.unwrap_or_else(|Elapsed { .. }| {
+            self.connection.take().map(PoolConnection::detach);
+            metrics::counter!("database_deadlines_missed_total").increment(1);
+            Err(missed())
+        })
+    }
+
+    async fn say(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        let said = timeout(DEADLINE, D::say(self.connection()?, sql)).await;
+        self.ended(said)
+    }
+}
+
+impl<D: Driver> Drop for Lease<D> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        // Without a runtime nobody is left to wait for it.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(give_back(connection, self.is_open))),
+            Err(_) => drop(connection.detach()),
+        }
+    }
+}
+
+/// Gives a connection back in order, or not at all.
+async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
+    if is_open {
+        let rolled_back = timeout(RETURN, D::say(&mut connection, "ROLLBACK")).await;
+        if !matches!(rolled_back, Ok(Ok(()))) {
+            drop(connection.detach());
+            return;
+        }
+    }
+    // What dropping it does, in a bound. The method is hidden in sqlx' documents and public; dropping would ping the
+    // connection for as long as its server is silent.
+    if timeout(RETURN, connection.return_to_pool()).await.is_err() {
+        metrics::counter!("database_deadlines_missed_total").increment(1);
+    }
+}
+
+/// Whether a connection that lay idle is alive. sqlx' own test of it has no bound but that of the whole acquiring: one
+/// dead connection would cost its caller the time in which another could be made.
+pub(super) async fn is_alive<C: Connection>(connection: &mut C) -> bool {
+    matches!(timeout(PROBE, connection.ping()).await, Ok(Ok(())))
+}
+
+fn missed() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+}
