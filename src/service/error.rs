@@ -24,6 +24,9 @@ pub enum Error {
         /// What the lifecycle said.
         refused: Refused,
     },
+    /// As many workers wait as may.
+    #[error("as many workers wait here as may; ask again later")]
+    TooManyClaims,
     /// The store or the broker is away: the same call may succeed later.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -49,7 +49,7 @@ pub use watch::Health;
 pub use why::Why;
 pub use workers::Worker;
 
-pub use crate::live::Delivery;
+pub use crate::live::{Delivery, Room};
 pub use crate::storage::{Cursor, Filter};
 
 /// The service; cheap to clone, for every request does.
@@ -63,6 +63,8 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
+    /// How many workers may wait.
+    room: Room,
     /// Who asked for work lately.
     roll: workers::Roll,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
@@ -79,11 +81,17 @@ impl Deref for Tracker {
 }
 
 impl Tracker {
-    /// Joins the durable truth and the live log.
-    pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
+    /// Joins the durable truth and the live log, with `room` for workers that wait.
+    pub fn new(
+        storage: Storage,
+        live: Arc<dyn Live>,
+        hub: Arc<Hub>,
+        clock: Clock,
+        room: Room,
+    ) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
         let roll = workers::Roll::default();
-        Self(Arc::new(Parts { storage, live, hub, clock, roll, detached, closing }))
+        Self(Arc::new(Parts { storage, live, hub, clock, room, roll, detached, closing }))
     }
 
     /// The clock that the use cases go by.

@@ -23,6 +23,9 @@
 //! | `closing` | streams and waiting workers when their node closes |
 //! | `list` | filters and pages |
 //! | `timeouts` | deadlines, the sweep on request and in the background |
+//! | `limits` | what a client may have at once: connections, streams, places to wait |
+//! | `slow` | clients that begin and do not go on |
+//! | `rubbish` | bytes that are no HTTP, and JSON without end |
 //! | `malformed` | what no client should send |
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
@@ -36,6 +39,7 @@ mod filters;
 mod joining;
 mod leases;
 mod lifecycle;
+mod limits;
 mod lines;
 mod list;
 mod malformed;
@@ -47,7 +51,9 @@ mod progress;
 mod races;
 mod register;
 mod retry;
+mod rubbish;
 mod sealing;
+mod slow;
 mod stalls;
 mod timeouts;
 mod track;

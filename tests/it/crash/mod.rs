@@ -8,12 +8,14 @@
 //! | `lost` | publications and wakes that never arrive |
 //! | `kill` | real processes, killed for real |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
+//! | `exhaustion` | a real process whose clients take all of something |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
 mod arrows;
 mod closing;
 mod command;
+mod exhaustion;
 mod faulty;
 mod kill;
 mod late;

@@ -4,6 +4,7 @@
 //! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep.
 
 mod events;
+pub mod raw;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
