@@ -82,6 +82,11 @@ fn describe() {
         "Streams that ended: end, life, shutdown, stalled (the client took nothing), gone (it left), error"
     );
     describe_counter!("streams_refused_total", "Streams refused, by limit: node or client");
+    describe_counter!(
+        "stream_reads_asked_total",
+        "Reads of the log and the task that streams asked for"
+    );
+    describe_counter!("stream_reads_done_total", "Reads done for them: the others were shared");
     describe_counter!("claims_refused_total", "Claims that could not wait: as many wait as may");
     describe_counter!("connections_refused_total", "Connections for which there was no place");
     describe_counter!(

@@ -11,6 +11,7 @@
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
+//! | `shared` | what many streams read at the same moment, read once |
 //! | `workers` | who asks for work, and holds what |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
@@ -23,6 +24,7 @@ mod lease;
 mod progress;
 mod query;
 mod register;
+mod shared;
 mod sweep;
 mod track;
 mod watch;
@@ -67,6 +69,7 @@ pub struct Parts {
     room: Room,
     /// Who asked for work lately.
     roll: workers::Roll,
+    reads: shared::Reads,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -90,8 +93,8 @@ impl Tracker {
         room: Room,
     ) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        let roll = workers::Roll::default();
-        Self(Arc::new(Parts { storage, live, hub, clock, room, roll, detached, closing }))
+        let (roll, reads) = (workers::Roll::default(), shared::Reads::new());
+        Self(Arc::new(Parts { storage, live, hub, clock, room, roll, reads, detached, closing }))
     }
 
     /// The clock that the use cases go by.

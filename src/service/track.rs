@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::query::PAGE;
+use super::shared::Page;
 use super::{Error, Result, Tracker};
 use crate::domain::stream::Offer;
 use crate::domain::{Entry, Event, Join, StatusChange, TaskId};
@@ -49,7 +50,7 @@ enum Phase {
 }
 
 /// What the log says behind a cursor.
-enum Past {
+pub(super) enum Past {
     Entries(Vec<Entry>),
     CaughtUp,
     Ended(StatusChange),
@@ -60,7 +61,7 @@ impl Tracker {
     #[tracing::instrument(name = "task.track", skip_all, fields(task.id = %id))]
     pub async fn track(&self, id: TaskId, start: StartAt) -> Result<Track> {
         // A task that has ended needs no subscription; one that is not there gets none.
-        let ended = self.existing(&id).await?.status.is_terminal();
+        let ended = self.has_ended(&id).await?;
         let subscription = if ended {
             None
         } else {
@@ -69,7 +70,7 @@ impl Tracker {
         };
         let after = match start {
             StartAt::After(seq_id) => seq_id,
-            StartAt::Now => self.newest(&id).await?,
+            StartAt::Now => self.newest_shared(&id).await?,
         };
         Ok(Track {
             tracker: self.clone(),
@@ -81,14 +82,14 @@ impl Tracker {
     }
 
     /// The number of the newest entry, sealed or live.
-    async fn newest(&self, id: &TaskId) -> Result<u64> {
+    pub(super) async fn newest(&self, id: &TaskId) -> Result<u64> {
         let live = self.live.last_seq_ids(std::slice::from_ref(id)).await?;
         let sealed = self.storage.last_sealed(id).await?;
         Ok(live.into_iter().max().unwrap_or(0).max(sealed))
     }
 
     /// What comes behind entry `after`: from the live log, or sealed, or the end.
-    async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
+    pub(super) async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
         let task = self.existing(id).await?;
         if task.status.is_terminal() {
             let sealed = self.storage.sealed(id, after).await?;
@@ -125,12 +126,12 @@ impl Track {
         loop {
             match self.phase {
                 Phase::Over => return Ok(None),
-                Phase::Past => match self.tracker.past(&self.task, self.join.cursor()).await? {
-                    Past::Entries(entries) => return Ok(Some(self.replay(entries))),
-                    Past::CaughtUp => self.phase = Phase::Live,
-                    Past::Ended(end) => {
+                Phase::Past => match self.read_past().await? {
+                    Page::Entries(entries) => return Ok(Some(self.replay(&entries))),
+                    Page::CaughtUp => self.phase = Phase::Live,
+                    Page::Ended(end) => {
                         self.phase = Phase::Over;
-                        return Ok(Some(vec![Delivery::new(Event::Status(end))]));
+                        return Ok(Some(vec![end]));
                     }
                 },
                 Phase::Live => {
@@ -143,17 +144,22 @@ impl Track {
         }
     }
 
-    fn replay(&mut self, entries: Vec<Entry>) -> Vec<Arc<Delivery>> {
-        let mut events = Vec::with_capacity(entries.len());
-        for entry in entries {
+    /// Shared with whoever asks at this moment; it begins after we subscribed, for we have.
+    async fn read_past(&self) -> Result<Page> {
+        let had_ended = self.subscription.is_none();
+        self.tracker.past_shared(&self.task, self.join.cursor(), had_ended).await
+    }
+
+    fn replay(&mut self, page: &[Arc<Delivery>]) -> Vec<Arc<Delivery>> {
+        for delivery in page {
+            let Event::Progress(entry) = &delivery.event else { continue };
             if self.join.offer(entry.seq_id) == Offer::Missing {
                 // The log itself has a hole, as after a broker that lost its memory.
                 tracing::error!(task.id = %self.task, before = entry.seq_id, "entries are gone");
                 self.join = Join::after(entry.seq_id);
             }
-            events.push(Delivery::new(Event::Progress(entry)));
         }
-        events
+        page.to_vec()
     }
 
     /// Waits for something live and takes all that is there.

@@ -25,6 +25,7 @@
 //! | `timeouts` | deadlines, the sweep on request and in the background |
 //! | `limits` | what a client may have at once: connections, streams, places to wait |
 //! | `slow` | clients that begin and do not go on |
+//! | `crowd` | readers that all come at once |
 //! | `rubbish` | bytes that are no HTTP, and JSON without end |
 //! | `malformed` | what no client should send |
 //! | `problems` | the shape of every refusal, correlation ids |
@@ -35,6 +36,7 @@
 mod cancel;
 mod claim;
 mod closing;
+mod crowd;
 mod filters;
 mod joining;
 mod leases;
