@@ -181,22 +181,22 @@ async fn a_stream_lives_for_so_long_ends_cleanly_and_is_resumed(
         server.completed(&id).await.ok();
     };
     let read = async {
-        let (mut seen, mut sessions) = (Vec::<Event>::new(), 0);
+        let (mut seen, mut streams) = (Vec::<Event>::new(), 0);
         while !seen.last().is_some_and(Event::is_end) {
             let last = numbers(&seen).last().map_or("0".to_owned(), u64::to_string);
             let opened = Instant::now();
             // A stream that is cut off inside a frame or a chunk fails here.
             let stream = server.track_with(&id, "", &[("last-event-id", &last)]).await;
             seen.extend(stream.rest().await);
-            sessions += 1;
+            streams += 1;
             let is_over = seen.last().is_some_and(Event::is_end);
             assert!(is_over || opened.elapsed() >= life.mul_f64(0.85), "{:?}", opened.elapsed());
         }
-        (seen, sessions)
+        (seen, streams)
     };
-    let ((), (seen, sessions)) = futures::join!(appended, read);
+    let ((), (seen, streams)) = futures::join!(appended, read);
     is_whole(&seen, 0, LAST, "completed");
-    assert!(sessions >= 3, "{sessions}");
+    assert!(streams >= 3, "{streams}");
 }
 
 fn waiting(types: &[&str], seconds: f64) -> Value {
