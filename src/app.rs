@@ -7,19 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::database::Database;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Readers};
 use crate::live::embedded::EmbeddedLive;
 use crate::live::redis::RedisLive;
 use crate::live::{Hub, Live};
-use crate::service::Tracker;
+use crate::service::{Room, Tracker};
 use crate::storage::{Storage, migrations};
 use crate::{background, telemetry};
 
@@ -32,7 +30,7 @@ pub struct App {
     address: SocketAddr,
     tracker: Tracker,
     duties: TaskTracker,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     grace: Duration,
     /// Held while the process uses the data folder.
@@ -62,28 +60,25 @@ impl App {
         let stores = Stores::open(&config).await?;
         migrations::run(&stores.database, config.patience).await?;
         let storage = Storage::new(stores.database);
-        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock);
+        let front = Arc::new(config.front);
+        let room = Room { waiters: front.waiting_claims, types: front.waiting_types };
+        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, room);
         let figures = telemetry::figures().context("the figures cannot be recorded")?;
         let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
         let api = Api {
             tracker: tracker.clone(),
             limits: config.limits,
+            readers: Arc::new(Readers::new(&front)),
+            front: Arc::clone(&front),
             figures,
             cors: config.cors_origins.into(),
         };
-        let listener = TcpListener::bind((config.host, config.port))
-            .await
+        let listener = http::server::listen((config.host, config.port).into())
             .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
         let address = listener.local_addr()?;
-        // A frame of a stream is small and must not wait for the next.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps its delay");
-            }
-        });
-        let server = axum::serve(listener, http::router(api))
-            .with_graceful_shutdown(tracker.closing().clone().cancelled_owned());
-        let server = tokio::spawn(server.into_future());
+        let closing = tracker.closing().clone();
+        let server = http::server::serve(listener, http::router(api), front, closing);
+        let server = tokio::spawn(server);
         let duties = TaskTracker::new();
         background::start(&tracker, config.sweep_every, &duties);
         let grace = config.shutdown_grace;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments of arguments are the text of --help")]
 
+mod front;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::config::{
     BODY_BYTES, CLUSTER_SCHEMES, Config, ENTRY_BYTES, Mode, RedisTls, SERVER_SCHEMES,
 };
 use crate::http::Limits;
+pub use front::FrontArgs;
 
 /// Long-running work reports here; everybody watches it live.
 ///
@@ -30,6 +33,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
 pub enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),
@@ -109,6 +113,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub front: FrontArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub log: LogArgs,
@@ -252,6 +259,7 @@ impl ServeArgs {
                 _ => wrong.push(format!("TASK_TRACKER_CORS_ORIGINS: {origin:?} is no origin; write https://app.example.org")),
             }
         }
+        let front = self.front.front(&mut wrong);
         let Some(mode) = mode.filter(|_| wrong.is_empty()) else {
             return Err(Unusable(wrong));
         };
@@ -265,6 +273,7 @@ impl ServeArgs {
                 body_bytes: limits.max_body_bytes,
                 entry_bytes: limits.max_entry_bytes,
             },
+            front,
             sweep_every: Duration::from_secs_f64(limits.sweep_seconds),
             shutdown_grace: Duration::from_secs(self.shutdown_grace_seconds),
             patience: Duration::from_secs(self.data.patience_seconds),

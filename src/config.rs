@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 
-use crate::http::Limits;
+use crate::http::{Front, Limits};
 pub use crate::live::redis::target::{CLUSTER_SCHEMES, SERVER_SCHEMES, Tls as RedisTls};
 
 /// Where truth and the live log are.
@@ -43,6 +43,8 @@ pub struct Config {
     pub namespace: String,
     /// What a client may send.
     pub limits: Limits,
+    /// What a client may cost.
+    pub front: Front,
     /// How often overdue tasks are looked for.
     pub sweep_every: Duration,
     /// How long requests in flight have when the node closes.
@@ -68,6 +70,7 @@ impl Config {
             redis_tls: RedisTls::default(),
             namespace: "tracker".to_owned(),
             limits: Limits { body_bytes: BODY_BYTES, entry_bytes: ENTRY_BYTES },
+            front: Front::default(),
             sweep_every: Duration::from_secs(2),
             shutdown_grace: Duration::from_secs(10),
             patience: Duration::from_secs(30),

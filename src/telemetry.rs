@@ -77,9 +77,31 @@ fn describe() {
     describe_counter!("stream_events_total", "Events written to streams");
     describe_counter!("stream_lags_total", "Readers that fell behind and went back to the log");
     describe_counter!("streams_opened_total", "Streams opened");
+    describe_counter!(
+        "streams_closed_total",
+        "Streams that ended: end, life, shutdown, stalled (the client took nothing), gone (it left), error"
+    );
+    describe_counter!("streams_refused_total", "Streams refused, by limit: node or client");
+    describe_counter!(
+        "stream_reads_asked_total",
+        "Reads of the log and the task that streams asked for"
+    );
+    describe_counter!("stream_reads_done_total", "Reads done for them: the others were shared");
+    describe_counter!("claims_refused_total", "Claims that could not wait: as many wait as may");
+    describe_counter!("connections_refused_total", "Connections for which there was no place");
+    describe_counter!(
+        "connections_closed_total",
+        "Connections that ended: closed, idle, slow (a head did not arrive), malformed, stalled, broken"
+    );
+    describe_counter!(
+        "accept_errors_total",
+        "Times no connection could be accepted, as without files"
+    );
     describe_counter!("subscriptions_lost_total", "Times the broker's subscriptions were lost");
     describe_counter!("duty_runs_total", "Runs of background duties, by duty and outcome");
     describe_gauge!("streams_open", "Streams open on this node");
+    describe_gauge!("connections_open", "Connections to this node");
+    describe_gauge!("claims_waiting", "Workers that wait at this node");
     describe_gauge!("tasks_pending", "Tasks that wait, in all: the queue's depth");
     describe_gauge!("tasks_in_progress", "Tasks that run, in all");
     describe_histogram!(

@@ -23,7 +23,7 @@ const MOST_TYPES: usize = 100;
 /// Seconds of the longest wait.
 const LONGEST_WAIT: f64 = 60.0;
 
-problems!(ClaimProblems: MalformedBody, BodyTooLarge, UnsupportedMediaType, ValidationFailed);
+problems!(ClaimProblems: MalformedBody, BodyTooLarge, UnsupportedMediaType, ValidationFailed, TooManyClaims);
 
 /// A worker asks for work.
 #[derive(Deserialize, ToSchema)]

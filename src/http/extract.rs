@@ -1,5 +1,7 @@
 //! Bodies, queries and paths, checked at the edge: a handler gets what the domain can use, or is not called.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, RawQuery, Request};
 use axum::http::request::Parts;
@@ -7,8 +9,8 @@ use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use super::Api;
 use super::problem::{Code, Problem};
+use super::{Api, pace};
 use crate::domain::TaskId;
 
 /// A JSON object in the body. An empty body is an empty object.
@@ -25,7 +27,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 /// The bytes of a body that says it is JSON; `{}` where there is none.
 pub(super) async fn json(request: Request, api: &Api) -> Result<Bytes, Problem> {
     let is_json = media_type(request.headers()).is_some_and(is_json);
-    let bytes = read(request, api.limits.body_bytes).await?;
+    let bytes = read(request, api.limits.body_bytes, api.front.body_time).await?;
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -58,18 +60,20 @@ pub(super) fn too_large(what: &str, limit: usize) -> Problem {
     Problem::new(Code::BodyTooLarge, format!("{what} is larger than {limit} bytes"))
 }
 
-async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+async fn read(request: Request, limit: usize, time: Duration) -> Result<Bytes, Problem> {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large("the body", limit));
     }
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+    let body = Limited::new(request.into_body(), limit).collect();
+    match tokio::time::timeout(time, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
             Err(too_large("the body", limit))
         }
-        Err(_) => Err(Problem::new(Code::MalformedBody, "the body ended too early")),
+        Ok(Err(error)) => Err(pace::broken_off(&*error)),
+        Err(_) => Err(pace::too_slow(format!("the body did not arrive within {time:?}"))),
     }
 }
 

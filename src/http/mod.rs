@@ -5,6 +5,10 @@
 //! | this one | every route, in one list |
 //! | [`problem`] | one table from error to answer (RFC 9457) |
 //! | `extract` | bodies, queries and paths, checked at the edge |
+//! | [`server`] | accepts connections, guards them, and lets them end |
+//! | [`front`] | what a client may cost the node, and who the client is |
+//! | `pace` | a body that does not arrive is ended |
+//! | [`readers`] | how many streams there may be, and how each ended |
 //! | `drain` | what a client still sends when its answer is there already |
 //! | `idempotency` | requests that may come twice: their key, and answers given again |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
@@ -20,11 +24,15 @@ mod drain;
 mod endings;
 mod explain;
 mod extract;
+pub mod front;
 mod idempotency;
 mod observe;
 mod operations;
+mod pace;
 pub mod problem;
 mod progress;
+pub mod readers;
+pub mod server;
 mod tasks;
 mod track;
 mod wire;
@@ -33,7 +41,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -43,6 +51,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::service::Tracker;
+pub use front::Front;
+pub use readers::Readers;
 
 /// The base path of the API.
 pub const BASE_PATH: &str = "/api/v1";
@@ -54,6 +64,10 @@ pub struct Api {
     pub tracker: Tracker,
     /// What a client may send.
     pub limits: Limits,
+    /// What a client may cost.
+    pub front: Arc<Front>,
+    /// Who reads a stream.
+    pub readers: Arc<Readers>,
     /// Renders the figures.
     pub figures: PrometheusHandle,
     /// Who may read from another origin.
@@ -119,6 +133,7 @@ pub fn router(api: Api) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(cors)
         .layer(from_fn(drain::drain))
+        .layer(from_fn_with_state(Arc::clone(&api.front), pace::pace))
         .layer(from_fn(observe::observe))
         .with_state(api)
 }

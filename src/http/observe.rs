@@ -50,11 +50,16 @@ fn correlation_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(CORRELATION_ID).filter(|value| {
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
     });
-    // Hexadecimal digits are a valid header value. It needs to be unlike others, not unguessable.
     given.cloned().unwrap_or_else(|| {
-        let made = format!("{:032x}", fastrand::u128(..));
+        // Hexadecimal digits are a valid header value.
+        let made = made_correlation_id();
         HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("none"))
     })
+}
+
+/// A new one. It needs to be unlike others, not unguessable.
+pub(super) fn made_correlation_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// The trace of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`, neither part all zeros.

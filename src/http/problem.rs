@@ -16,8 +16,10 @@ use crate::service;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// Seconds after which an unavailable service may be asked again.
-const RETRY_AFTER: u32 = 1;
+/// Seconds after which an unavailable service may be asked again: from, to. Not all at once.
+const RETRY_AFTER: std::ops::RangeInclusive<u32> = 1..=3;
+/// Seconds after which a client may come again that has as much as it may.
+const RETRY_AFTER_TOO_MANY: std::ops::RangeInclusive<u32> = 5..=15;
 
 /// What went wrong, as a stable word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,8 @@ pub enum Code {
     RouteNotFound,
     /// The route does not know the method.
     MethodNotAllowed,
+    /// The request did not arrive in time.
+    RequestTimeout,
     /// The id is taken.
     TaskExists,
     /// The present status does not allow it.
@@ -46,6 +50,10 @@ pub enum Code {
     ValidationFailed,
     /// The key was sent with another request before.
     IdempotencyKeyReused,
+    /// The client has as many streams open as it may.
+    TooManyStreams,
+    /// As many workers wait as may.
+    TooManyClaims,
     /// A defect of ours.
     Internal,
     /// The store or the broker is away, or the node is closing.
@@ -63,6 +71,9 @@ impl Code {
             Self::RouteNotFound => ("route_not_found", S::NOT_FOUND, "There is no such route"),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The route does not know this method")
+            }
+            Self::RequestTimeout => {
+                ("request_timeout", S::REQUEST_TIMEOUT, "The request did not arrive in time")
             }
             Self::TaskExists => ("task_exists", S::CONFLICT, "The task id is taken"),
             Self::InvalidTransition => {
@@ -83,6 +94,12 @@ impl Code {
                 S::UNPROCESSABLE_ENTITY,
                 "The Idempotency-Key was sent with another request",
             ),
+            Self::TooManyStreams => {
+                ("too_many_streams", S::TOO_MANY_REQUESTS, "Too many streams are open")
+            }
+            Self::TooManyClaims => {
+                ("too_many_claims", S::TOO_MANY_REQUESTS, "Too many workers wait")
+            }
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
             Self::Unavailable => {
                 ("unavailable", S::SERVICE_UNAVAILABLE, "Not available at the moment")
@@ -101,6 +118,7 @@ impl Code {
             Self::TaskNotFound => problem("there is no task tz4a98xxat96iws9zmbrgj3a"),
             Self::RouteNotFound => problem("there is nothing at /api/v2"),
             Self::MethodNotAllowed => problem("PUT is not allowed at /api/v1/tasks"),
+            Self::RequestTimeout => problem("nothing came of the body for 15s"),
             Self::TaskExists => problem("there is a task nightly-2026-11-20 already"),
             Self::InvalidTransition => Problem::from_refused(
                 "task tz4a98xxat96iws9zmbrgj3a",
@@ -118,6 +136,10 @@ impl Code {
             Self::IdempotencyKeyReused => {
                 problem("this Idempotency-Key was sent with another request before")
             }
+            Self::TooManyStreams => {
+                problem("this address has 12500 streams open, which is the most")
+            }
+            Self::TooManyClaims => problem("as many workers wait here as may; ask again later"),
             Self::Internal => {
                 problem("the service failed; the correlation id finds the reason in its log")
             }
@@ -203,6 +225,12 @@ impl Problem {
             members: &self.members,
         }
     }
+
+    /// Its body, for where there is no response to put it in.
+    pub(super) fn json(&self) -> Vec<u8> {
+        // Serialising strings and JSON values cannot fail.
+        serde_json::to_vec(&self.body()).unwrap_or_default()
+    }
 }
 
 #[derive(Serialize)]
@@ -221,12 +249,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (word, status, _) = self.code.row();
         metrics::counter!("problems_total", "code" => word).increment(1);
-        // Serialising strings and JSON values cannot fail.
-        let body = serde_json::to_vec(&self.body()).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
-        }
+        let content_type = [(header::CONTENT_TYPE, PROBLEM_JSON)];
+        let mut response = (status, content_type, self.json()).into_response();
+        let after = match status {
+            StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER,
+            StatusCode::TOO_MANY_REQUESTS => RETRY_AFTER_TOO_MANY,
+            _ => return response,
+        };
+        let after = HeaderValue::from(fastrand::u32(after));
+        response.headers_mut().insert(header::RETRY_AFTER, after);
         response
     }
 }
@@ -238,6 +269,7 @@ impl From<service::Error> for Problem {
             E::TaskNotFound(_) => Self::new(Code::TaskNotFound, error.to_string()),
             E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
             E::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
+            E::TooManyClaims => Self::new(Code::TooManyClaims, error.to_string()),
             E::Refused { task, refused } => {
                 // Information: a caller is late or lost a race, which an operator may want to follow.
                 tracing::info!(task.id = %task, %refused, "refused");
@@ -297,7 +329,9 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 /// The documented responses for `codes`, grouped by status, each with an example.
 pub(super) fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<DocumentedResponse>> {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in codes.iter().chain(&[Code::Internal, Code::Unavailable]) {
+    // Whatever reads a body may wait for it in vain.
+    let in_vain = codes.contains(&Code::MalformedBody).then_some(&Code::RequestTimeout);
+    for code in codes.iter().chain(in_vain).chain(&[Code::Internal, Code::Unavailable]) {
         by_status.entry(code.row().1.as_u16()).or_default().push(*code);
     }
     let response = |codes: Vec<Code>| {
@@ -325,8 +359,8 @@ pub(super) fn documented(codes: &[Code]) -> BTreeMap<String, RefOr<DocumentedRes
         .collect()
 }
 
-/// Names the set of problems a handler may answer with, besides `internal` and `unavailable`, for its
-/// `responses(…)`.
+/// Names the set of problems a handler may answer with, besides `internal`, `unavailable` and, where it
+/// reads a body, `request_timeout`, for its `responses(…)`.
 macro_rules! problems {
     ($(#[$doc:meta])* $name:ident: $($code:ident),* $(,)?) => {
         $(#[$doc])*

@@ -10,11 +10,11 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::io::StreamReader;
 use utoipa::{IntoParams, ToSchema};
 
-use super::Api;
-use super::extract::{Id, Query, media_type, too_large};
+use super::extract::{Id, Query, too_large};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, repeated};
 use super::problem::{Code, Problem};
 use super::wire::{HolderProblems, Standing};
+use super::{Api, pace};
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
 use crate::domain::{Caller, JsonObject, LeaseToken, TaskId, Timestamp, WorkerId};
@@ -91,7 +91,8 @@ pub(super) struct ProgressQuery {
 /// Appends progress to a task that is in progress.
 ///
 /// As JSON one entry or many, all or none. As `application/x-ndjson` one entry a line, each
-/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many. An
+/// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many.
+/// Whoever has nothing to say for minutes sends an empty line now and then: a silent body is ended (408). An
 /// `Idempotency-Key` is for JSON.
 #[utoipa::path(post, path = "/tasks/{id}/progress", tag = "workers",
     params(("id" = String, Path, description = "The task's id"), ProgressQuery, KeyHeader),
@@ -105,10 +106,8 @@ pub(super) async fn progress(
     Query(query): Query<ProgressQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let is_lines = media_type(request.headers())
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"));
     let caller = Caller { worker: query.worker_id, token: query.lease_token };
-    if !is_lines {
+    if !pace::is_lines(request.headers()) {
         return append_body(&api, id, caller, request).await;
     }
     // Of a body that breaks off a part is kept: there is no one thing to do once.
@@ -221,9 +220,7 @@ fn read_lines(
             Err(LinesCodecError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
                 Err(Problem::new(Code::MalformedBody, format!("{path}: the line is not UTF-8")))
             }
-            Err(LinesCodecError::Io(_)) => {
-                Err(Problem::new(Code::MalformedBody, "the body ended too early"))
-            }
+            Err(LinesCodecError::Io(error)) => Err(pace::broken_off(&error)),
         };
         match read {
             Ok(entry) => entries.push(entry),

@@ -1,5 +1,6 @@
 //! The stream of a task: Server-Sent Events (the HTML standard, 9.2), or JSON lines for programs.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::Api;
 use super::extract::{Id, Query};
+use super::front::Visitor;
 use super::problem::{Problem, problems};
+use super::readers::{OpenStream, Reason};
 use crate::domain::stream::What;
 use crate::domain::{Event, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
@@ -26,12 +29,13 @@ use crate::service::{Delivery, Error, StartAt, Track};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a stream rests before it asks again for what a dependency could not give.
 const REST: Duration = Duration::from_millis(500);
-/// Milliseconds after which a client reconnects: a base and a spread, so that not all come at once.
-const RETRY: (u32, u32) = (1000, 2000);
+/// Milliseconds after which a client reconnects: a base and a spread, so that not all come at once. One
+/// more of spread for each open stream: however many there are, about a thousand a second come back.
+const RETRY: (u64, u64) = (1000, 2000);
 /// The largest number a client may start behind: what JavaScript and the log's scripts count exactly.
 const LARGEST_SEQ_ID: u64 = (1 << 53) - 1;
 
-problems!(TrackProblems: TaskNotFound, ValidationFailed);
+problems!(TrackProblems: TaskNotFound, ValidationFailed, TooManyStreams);
 
 /// Where the stream begins.
 #[derive(Deserialize, IntoParams)]
@@ -52,7 +56,8 @@ pub(super) struct TrackQuery {
 /// `status_change` the id `<last seqId>-end`, after which the server closes. A change of status that is
 /// not terminal comes without an id, and so do `cancel_requested`, `stalled` and `recovered`, which the task
 /// itself says, too. Reconnect with `Last-Event-ID` to go on where you were; after the end
-/// that is answered with 204, which tells an `EventSource` to stop.
+/// that is answered with 204, which tells an `EventSource` to stop. The server ends a stream after an hour or so:
+/// reconnect then, too. A client that takes nothing for a minute is dropped.
 #[utoipa::path(get, path = "/tasks/{id}/track", tag = "stream",
     params(("id" = String, Path, description = "The task's id"), TrackQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived")),
@@ -66,14 +71,22 @@ pub(super) async fn track(
     State(api): State<Api>,
     Id(id): Id,
     Query(query): Query<TrackQuery>,
+    visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Some(start) = start(&query, &headers) else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let format = Format::accepted(&headers);
+    // Before anything is read: whoever is too many costs nothing.
+    let place = api.readers.admit(visitor.client)?;
     let track = api.tracker.track(id.clone(), start).await?;
-    let reader = Reader::new(id, track, format, api.tracker.closing().clone());
+    let life = api.front.stream_life.mul_f64(0.9 + fastrand::f64() / 5.0);
+    let ends_at = Instant::now() + life;
+    // A client that takes a little now and then is not kept for longer than one that takes all.
+    visitor.outflow.ends_at(ends_at + api.front.stall);
+    let open = place.open(visitor.outflow);
+    let reader = Reader::new(id, track, format, api.tracker.closing().clone(), ends_at, open);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -135,12 +148,20 @@ struct Reader {
     format: Format,
     keep_alive: Interval,
     closing: CancellationToken,
+    life: Pin<Box<Sleep>>,
     has_begun: bool,
-    _open: OpenStream,
+    open: OpenStream,
 }
 
 impl Reader {
-    fn new(task: TaskId, track: Track, format: Format, closing: CancellationToken) -> Self {
+    fn new(
+        task: TaskId,
+        track: Track,
+        format: Format,
+        closing: CancellationToken,
+        ends_at: Instant,
+        open: OpenStream,
+    ) -> Self {
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -149,8 +170,9 @@ impl Reader {
             format,
             keep_alive,
             closing,
+            life: Box::pin(sleep_until(ends_at)),
             has_begun: false,
-            _open: OpenStream::new(),
+            open,
         }
     }
 
@@ -167,14 +189,15 @@ impl Reader {
             self.has_begun = true;
             // At once, so that the client and every proxy know that the stream is open.
             if self.format == Format::EventStream {
-                let retry = RETRY.0 + fastrand::u32(0..RETRY.1);
+                let retry = RETRY.0 + fastrand::u64(0..RETRY.1 + self.open.crowd() as u64);
                 return Some(Bytes::from(format!(": open\nretry: {retry}\n\n")));
             }
         }
         loop {
             let events = tokio::select! {
                 biased;
-                () = self.closing.cancelled() => return None,
+                () = self.closing.cancelled() => return self.over(Reason::Shutdown),
+                () = &mut self.life => return self.over(Reason::Life),
                 events = self.track.next() => events,
                 _ = self.keep_alive.tick() => match self.format {
                     Format::EventStream => return Some(Bytes::from_static(b": alive\n\n")),
@@ -184,9 +207,13 @@ impl Reader {
             match events {
                 Ok(Some(events)) => {
                     self.keep_alive.reset();
+                    let is_end = |last: &Arc<Delivery>| matches!(&last.event, Event::Status(change) if change.is_end());
+                    if events.last().is_some_and(is_end) {
+                        self.open.reason = Some(Reason::End);
+                    }
                     return Some(self.write(&events));
                 }
-                Ok(None) => return None,
+                Ok(None) => return self.over(Reason::End),
                 // The stream stays open, and goes on where it is when the dependency is back.
                 Err(Error::Unavailable(error)) => {
                     tracing::debug!(task.id = %self.task, %error, "a stream waits for a dependency");
@@ -195,10 +222,16 @@ impl Reader {
                 Err(error) => {
                     // Logged by the conversion; the client reconnects and is told then.
                     let _ = Problem::from(error);
-                    return None;
+                    return self.over(Reason::Error);
                 }
             }
         }
+    }
+
+    /// Nothing more comes, between two frames: the client knows where to resume.
+    fn over(&mut self, reason: Reason) -> Option<Bytes> {
+        self.open.reason = Some(reason);
+        None
     }
 
     /// Everything that waits goes out in one write.
@@ -278,23 +311,6 @@ fn line_of(frame: &Bytes) -> Bytes {
     const DATA: &[u8] = b"\ndata: ";
     let start = frame.windows(DATA.len()).position(|window| window == DATA);
     start.map_or_else(Bytes::new, |start| frame.slice(start + DATA.len()..frame.len() - 1))
-}
-
-/// Counts this stream as open while it lives.
-struct OpenStream;
-
-impl OpenStream {
-    fn new() -> Self {
-        metrics::gauge!("streams_open").increment(1.0);
-        metrics::counter!("streams_opened_total").increment(1);
-        Self
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        metrics::gauge!("streams_open").decrement(1.0);
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::domain::{
 };
 pub use fence::{Fence, Grant};
 pub use hub::{Delivery, Hub, Signal, Subscription};
-pub use waiters::{Waiter, Waiters};
+pub use waiters::{Room, Waiter, Waiters};
 
 /// How long a closed fence stands when nobody comes to finish what it was closed for: the node
 /// that closed it died, or its commit failed. The task then goes on.

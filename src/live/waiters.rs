@@ -21,21 +21,40 @@ struct Seat {
 /// Who waits for what.
 #[derive(Debug, Default)]
 pub struct Waiters {
-    by_type: Mutex<HashMap<TaskType, VecDeque<Arc<Seat>>>>,
+    queues: Mutex<Queues>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    by_type: HashMap<TaskType, VecDeque<Arc<Seat>>>,
+    /// Who waits, each once, for however many types.
+    waiting: usize,
+}
+
+/// How many may wait, and for how many types in all: each type that somebody waits for is asked for every few
+/// seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Waiters.
+    pub waiters: usize,
+    /// Types somebody waits for.
+    pub types: usize,
 }
 
 impl Waiters {
-    /// Joins the queue of each of `types`. A wake from now on is not lost, whether or not it is awaited yet.
-    pub fn join<'a>(&'a self, types: &'a [TaskType]) -> Waiter<'a> {
+    /// Joins the queue of each of `types`, if there is room. A wake from now on is not lost, whether or not it is
+    /// awaited yet.
+    pub fn join<'a>(&'a self, types: &'a [TaskType], room: Room) -> Option<Waiter<'a>> {
         let seat = Arc::<Seat>::default();
-        self.enqueue(types, &seat);
-        Waiter { waiters: self, types, seat, asking: false }
+        // A waiter that was not let in must not be made: it would leave queues that it is not in.
+        let joined = self.enqueue(types, &seat, room);
+        joined.then(|| Waiter { waiters: self, types, seat, asking: false })
     }
 
     /// Wakes the waiter of `task_type` that has waited longest and is not woken yet.
     pub fn wake(&self, task_type: &TaskType) {
-        let by_type = self.lock();
-        let Some(seats) = by_type.get(task_type) else {
+        let queues = self.lock();
+        let Some(seats) = queues.by_type.get(task_type) else {
             return;
         };
         for seat in seats {
@@ -48,7 +67,7 @@ impl Waiters {
 
     /// Wakes everybody: wakes may have been lost.
     pub fn wake_all(&self) {
-        for seat in self.lock().values().flatten() {
+        for seat in self.lock().by_type.values().flatten() {
             seat.woken.store(true, Ordering::Release);
             seat.notify.notify_one();
         }
@@ -56,30 +75,41 @@ impl Waiters {
 
     /// The types somebody waits for.
     pub fn types(&self) -> Vec<TaskType> {
-        self.lock().keys().cloned().collect()
+        self.lock().by_type.keys().cloned().collect()
     }
 
-    fn enqueue(&self, types: &[TaskType], seat: &Arc<Seat>) {
-        let mut by_type = self.lock();
-        for task_type in types {
-            by_type.entry(task_type.clone()).or_default().push_back(Arc::clone(seat));
+    /// Says whether there was room.
+    fn enqueue(&self, types: &[TaskType], seat: &Arc<Seat>, room: Room) -> bool {
+        let mut queues = self.lock();
+        let new = types.iter().filter(|task_type| !queues.by_type.contains_key(task_type)).count();
+        if queues.waiting >= room.waiters || queues.by_type.len() + new > room.types {
+            metrics::counter!("claims_refused_total").increment(1);
+            return false;
         }
+        queues.waiting += 1;
+        metrics::gauge!("claims_waiting").increment(1.0);
+        for task_type in types {
+            queues.by_type.entry(task_type.clone()).or_default().push_back(Arc::clone(seat));
+        }
+        true
     }
 
     fn dequeue(&self, types: &[TaskType], seat: &Arc<Seat>) {
-        let mut by_type = self.lock();
+        let mut queues = self.lock();
+        queues.waiting -= 1;
+        metrics::gauge!("claims_waiting").decrement(1.0);
         for task_type in types {
-            if let Some(seats) = by_type.get_mut(task_type) {
+            if let Some(seats) = queues.by_type.get_mut(task_type) {
                 seats.retain(|other| !Arc::ptr_eq(other, seat));
                 if seats.is_empty() {
-                    by_type.remove(task_type);
+                    queues.by_type.remove(task_type);
                 }
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskType, VecDeque<Arc<Seat>>>> {
-        self.by_type.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +156,8 @@ mod tests {
 
     use super::*;
 
+    const ROOM: Room = Room { waiters: 3, types: 3 };
+
     fn types(names: &[&str]) -> Vec<TaskType> {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
@@ -134,7 +166,8 @@ mod tests {
     async fn a_wake_wakes_one_and_the_one_that_waited_longest() {
         let waiters = Waiters::default();
         let (a, b) = (types(&["a"]), types(&["b", "a"]));
-        let (mut first, mut second) = (waiters.join(&a), waiters.join(&b));
+        let (mut first, mut second) =
+            (waiters.join(&a, ROOM).unwrap(), waiters.join(&b, ROOM).unwrap());
         waiters.wake(&a[0]);
         assert!(first.woken().now_or_never().is_some());
         assert!(second.woken().now_or_never().is_none());
@@ -146,16 +179,32 @@ mod tests {
     async fn a_woken_waiter_that_leaves_passes_the_wake_on() {
         let waiters = Waiters::default();
         let a = types(&["a"]);
-        let (mut first, mut second) = (waiters.join(&a), waiters.join(&a));
+        let (mut first, mut second) =
+            (waiters.join(&a, ROOM).unwrap(), waiters.join(&a, ROOM).unwrap());
         waiters.wake(&a[0]);
         assert!(first.woken().now_or_never().is_some());
         drop(first);
         assert!(second.woken().now_or_never().is_some(), "the first left while it asked");
-        let third = waiters.join(&a);
+        let third = waiters.join(&a, ROOM).unwrap();
         waiters.wake(&a[0]);
         second.served();
         drop(third);
         drop(second);
         assert!(waiters.types().is_empty());
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_waiters_and_so_many_types() {
+        let waiters = Waiters::default();
+        let (a, abc, d) = (types(&["a"]), types(&["a", "b", "c"]), types(&["d"]));
+        let first = waiters.join(&abc, ROOM).unwrap();
+        assert!(waiters.join(&d, ROOM).is_none(), "a fourth type");
+        let _second = waiters.join(&a, ROOM).unwrap();
+        let third = waiters.join(&a, ROOM).unwrap();
+        assert!(waiters.join(&a, ROOM).is_none(), "a fourth waiter");
+        drop(third);
+        let _third = waiters.join(&a, ROOM).unwrap();
+        drop(first);
+        let _fourth = waiters.join(&d, ROOM).unwrap();
     }
 }

@@ -34,7 +34,8 @@ impl Tracker {
         }
         let deadline = Instant::now() + wait;
         // First in the queue, then the look: what is registered in between wakes us.
-        let mut waiter = self.hub.waiters().join(types);
+        let waiter = self.hub.waiters().join(types, self.room);
+        let mut waiter = waiter.ok_or(Error::TooManyClaims)?;
         loop {
             if let Some(claimed) = self.claim_now(types, worker, lease).await? {
                 waiter.served();

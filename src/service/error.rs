@@ -27,6 +27,9 @@ pub enum Error {
     /// The key of the request stands for another one.
     #[error("this Idempotency-Key was sent with another request before")]
     KeyReused,
+    /// As many workers wait as may.
+    #[error("as many workers wait here as may; ask again later")]
+    TooManyClaims,
     /// The store or the broker is away: the same call may succeed later.
     #[error("a dependency is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -12,6 +12,7 @@
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
+//! | `shared` | what many streams read at the same moment, read once |
 //! | `workers` | who asks for work, and holds what |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
@@ -27,6 +28,7 @@ mod outage;
 mod progress;
 mod query;
 mod register;
+mod shared;
 mod sweep;
 mod track;
 mod watch;
@@ -55,7 +57,7 @@ pub use watch::Health;
 pub use why::Why;
 pub use workers::Worker;
 
-pub use crate::live::Delivery;
+pub use crate::live::{Delivery, Room};
 pub use crate::storage::{Cursor, Filter, progress_scope};
 
 /// The service; cheap to clone, for every request does.
@@ -69,10 +71,13 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
+    /// How many workers may wait.
+    room: Room,
     /// Who asked for work lately.
     roll: workers::Roll,
     /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
     hints: Outage,
+    reads: shared::Reads,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -87,11 +92,29 @@ impl Deref for Tracker {
 }
 
 impl Tracker {
-    /// Joins the durable truth and the live log.
-    pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
+    /// Joins the durable truth and the live log, with `room` for workers that wait.
+    pub fn new(
+        storage: Storage,
+        live: Arc<dyn Live>,
+        hub: Arc<Hub>,
+        clock: Clock,
+        room: Room,
+    ) -> Self {
         let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
         let (roll, hints) = (workers::Roll::default(), Outage::default());
-        Self(Arc::new(Parts { storage, live, hub, clock, roll, hints, detached, closing }))
+        let reads = shared::Reads::new();
+        Self(Arc::new(Parts {
+            storage,
+            live,
+            hub,
+            clock,
+            room,
+            roll,
+            hints,
+            reads,
+            detached,
+            closing,
+        }))
     }
 
     /// The clock that the use cases go by.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::query::PAGE;
+use super::shared::Page;
 use super::{Error, Result, Tracker};
 use crate::domain::stream::Offer;
 use crate::domain::{Entry, Event, Join, StatusChange, Task, TaskId};
@@ -61,7 +62,7 @@ enum Phase {
 }
 
 /// What the log says behind a cursor.
-enum Past {
+pub(super) enum Past {
     Entries(Vec<Entry>),
     CaughtUp,
     Ended(StatusChange),
@@ -72,7 +73,7 @@ impl Tracker {
     #[tracing::instrument(name = "task.track", skip_all, fields(task.id = %id))]
     pub async fn track(&self, id: TaskId, start: StartAt) -> Result<Track> {
         // A task that has ended needs no subscription; one that is not there gets none.
-        let has_ended = self.existing(&id).await?.status.is_terminal();
+        let has_ended = self.has_ended(&id).await?;
         let mut track = Track {
             tracker: self.clone(),
             subscription: (!has_ended).then(|| self.hub.join(&id)),
@@ -95,14 +96,14 @@ impl Tracker {
     }
 
     /// The number of the newest entry, sealed or live.
-    async fn newest(&self, id: &TaskId) -> Result<u64> {
+    pub(super) async fn newest(&self, id: &TaskId) -> Result<u64> {
         let live = self.live.last_seq_ids(std::slice::from_ref(id)).await?;
         let sealed = self.storage.last_sealed(id).await?;
         Ok(live.into_iter().max().unwrap_or(0).max(sealed))
     }
 
     /// What comes behind entry `after`: from the live log, or sealed, or the end.
-    async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
+    pub(super) async fn past(&self, id: &TaskId, after: u64) -> Result<Past> {
         let mut task = pin!(self.existing(id));
         let mut asked = timeout(SQL_PATIENCE, &mut task).await;
         if matches!(asked, Err(_) | Ok(Err(Error::Unavailable(_)))) {
@@ -168,7 +169,7 @@ impl Track {
             StartAt::Now if self.subscription.is_none() => {
                 self.tracker.storage.last_sealed(&self.task).await?
             }
-            StartAt::Now => self.tracker.newest(&self.task).await?,
+            StartAt::Now => self.tracker.newest_shared(&self.task).await?,
         };
         self.join = Join::after(after);
         self.phase = Phase::Past;
@@ -186,12 +187,12 @@ impl Track {
                     }
                     self.begin(start).await?;
                 }
-                Phase::Past => match self.tracker.past(&self.task, self.join.cursor()).await? {
-                    Past::Entries(entries) => return Ok(Some(self.replay(entries))),
-                    Past::CaughtUp => self.phase = Phase::Live,
-                    Past::Ended(end) => {
+                Phase::Past => match self.read_past().await? {
+                    Page::Entries(entries) => return Ok(Some(self.replay(&entries))),
+                    Page::CaughtUp => self.phase = Phase::Live,
+                    Page::Ended(end) => {
                         self.phase = Phase::Over;
-                        return Ok(Some(vec![Delivery::new(Event::Status(end))]));
+                        return Ok(Some(vec![end]));
                     }
                 },
                 Phase::Live => {
@@ -204,17 +205,22 @@ impl Track {
         }
     }
 
-    fn replay(&mut self, entries: Vec<Entry>) -> Vec<Arc<Delivery>> {
-        let mut events = Vec::with_capacity(entries.len());
-        for entry in entries {
+    /// Shared with whoever asks at this moment; it begins after we subscribed, for we have.
+    async fn read_past(&self) -> Result<Page> {
+        let had_ended = self.subscription.is_none();
+        self.tracker.past_shared(&self.task, self.join.cursor(), had_ended).await
+    }
+
+    fn replay(&mut self, page: &[Arc<Delivery>]) -> Vec<Arc<Delivery>> {
+        for delivery in page {
+            let Event::Progress(entry) = &delivery.event else { continue };
             if self.join.offer(entry.seq_id) == Offer::Missing {
                 // The log itself has a hole, as after a broker that lost its memory.
                 tracing::error!(task.id = %self.task, before = entry.seq_id, "entries are gone");
                 self.join = Join::after(entry.seq_id);
             }
-            events.push(Delivery::new(Event::Progress(entry)));
         }
-        events
+        page.to_vec()
     }
 
     /// Waits for something live and takes all that is there.

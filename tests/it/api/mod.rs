@@ -26,6 +26,10 @@
 //! | `closing` | streams and waiting workers when their node closes |
 //! | `list` | filters and pages |
 //! | `timeouts` | deadlines, the sweep on request and in the background |
+//! | `limits` | what a client may have at once: connections, streams, places to wait |
+//! | `slow` | clients that begin and do not go on |
+//! | `crowd` | readers that all come at once |
+//! | `rubbish` | bytes that are no HTTP, and JSON without end |
 //! | `malformed` | what no client should send |
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
@@ -36,11 +40,13 @@ mod bulk;
 mod cancel;
 mod claim;
 mod closing;
+mod crowd;
 mod filters;
 mod idempotency;
 mod joining;
 mod leases;
 mod lifecycle;
+mod limits;
 mod lines;
 mod list;
 mod malformed;
@@ -53,7 +59,9 @@ mod races;
 mod register;
 mod repeats;
 mod retry;
+mod rubbish;
 mod sealing;
+mod slow;
 mod stalls;
 mod timeouts;
 mod track;

@@ -11,12 +11,14 @@
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
 //! | `failover` | a master of a cluster that dies, and its replica |
 //! | `tls` | servers that speak TLS |
+//! | `exhaustion` | a real process whose clients take all of something |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
 mod arrows;
 mod closing;
 mod command;
+mod exhaustion;
 mod failover;
 mod faulty;
 mod kill;

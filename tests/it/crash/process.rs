@@ -75,6 +75,11 @@ impl Process {
         self.said.lock().unwrap().clone()
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The URL of a path below the API's base.
     pub fn api(&self, path: &str) -> String {
         format!("http://{}/api/v1{path}", self.address)
@@ -106,7 +111,7 @@ impl Process {
 
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.lock().unwrap().id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill");
         assert!(sent.success());
     }

@@ -7,6 +7,7 @@
 mod events;
 pub mod private;
 mod proxy;
+pub mod raw;
 mod servers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

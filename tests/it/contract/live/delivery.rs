@@ -7,7 +7,7 @@ use rstest::rstest;
 use task_tracker::domain::{Event, Status, TaskId, TaskType};
 use task_tracker::live::Signal;
 
-use super::{Backend, Log, entry_heard, event, hear, object};
+use super::{Backend, Log, ROOM, entry_heard, event, hear, object};
 use crate::harness::{PATIENCE, eventually};
 
 #[rstest]
@@ -115,7 +115,7 @@ async fn a_wake_reaches_a_worker_that_waits_for_the_type(
     // Whoever has a subscription confirmed hears wakes as well.
     let _subscription = log.subscribe(&TaskId::new()).await;
     let types: Vec<TaskType> = vec!["a type {ü}".parse().unwrap(), "another".parse().unwrap()];
-    let mut waiter = log.hub.waiters().join(&types);
+    let mut waiter = log.hub.waiters().join(&types, ROOM).expect("room");
     log.live.wake(&"of nobody".parse().unwrap()).await.unwrap();
     log.live.wake(&types[0]).await.unwrap();
     tokio::time::timeout(PATIENCE, waiter.woken()).await.expect("a wake");
@@ -137,7 +137,7 @@ async fn every_node_hears_of_an_entry_a_change_an_end_and_a_wake(
         subscriptions.push(node.subscribe(&task).await);
     }
     let types: Vec<TaskType> = vec!["everywhere".parse().unwrap()];
-    let waiters = nodes.each_ref().map(|node| node.hub.waiters().join(&types));
+    let waiters = nodes.each_ref().map(|node| node.hub.waiters().join(&types, ROOM).expect("room"));
     log.append(&task, 1).await;
     log.end(&task, 2).await;
     log.live.wake(&types[0]).await.unwrap();

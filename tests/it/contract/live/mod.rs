@@ -32,11 +32,15 @@ use task_tracker::live::embedded::EmbeddedLive;
 use task_tracker::live::redis::RedisLive;
 use task_tracker::live::redis::target::Tls;
 use task_tracker::live::{
-    Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Live, Signal, Subscription, Verified,
+    Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Live, Room, Signal, Subscription,
+    Verified,
 };
 
 use super::broker;
 use crate::harness::{Ground, Mode, PATIENCE, eventually};
+
+/// Enough for every waiting worker of these tests.
+const ROOM: Room = Room { waiters: 100, types: 100 };
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use task_tracker::clock::Clock;
 use task_tracker::domain::{Caller, Event, TaskId, TaskType};
 use task_tracker::live::{Append, Appended, Error, Hub, Live, Signal, Subscription};
 
-use super::{broker, hear, kept, object, redis_log, refused, verified};
+use super::{ROOM, broker, hear, kept, object, redis_log, refused, verified};
 use crate::contract::broker::Broker;
 use crate::harness::{PATIENCE, eventually};
 
@@ -71,7 +71,7 @@ async fn waiting_workers_look_again_when_the_subscriptions_were_lost() {
     let (_live, hub) = redis_log(&broker.url(), "tracker");
     connected(&hub).await;
     let types: Vec<TaskType> = vec!["a".parse().unwrap()];
-    let mut waiter = hub.waiters().join(&types);
+    let mut waiter = hub.waiters().join(&types, ROOM).expect("room");
     let mut redis = broker::connect(&broker.url()).await.unwrap();
     let mut kill = redis::cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("pubsub").exec_async(&mut redis).await.unwrap();

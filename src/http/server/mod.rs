@@ -1,0 +1,268 @@
+//! The server: accepts connections, guards them, and lets them end.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | this one | what accepts, and how many; one connection from its first byte to its end |
+//! | `guard` | a socket whose client must send heads in time and take what is sent |
+//! | `outflow` | what is known of a response's way to its client, and of one inside HTTP/2 that does not get there |
+//!
+//! `axum::serve` leaves all of this open: heads that take for ever, clients that take nothing, any number of
+//! connections, an idle connection that is kept until the process ends.
+
+mod guard;
+mod outflow;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Front;
+use super::observe::made_correlation_id;
+use super::problem::{Code, PROBLEM_JSON, Problem};
+use guard::Guarded;
+pub(super) use outflow::Outflow;
+use outflow::{Connection, Streams, Watched};
+
+/// What every HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Connections the kernel holds until they are accepted: as many as it allows, for the moment after
+/// a restart when everybody comes back.
+const BACKLOG: u32 = 4096;
+/// Bytes that are buffered for a connection in each direction at about most.
+const BUFFER: usize = 64 << 10;
+/// How often an HTTP/2 client is asked whether it is there, and how long it has to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+/// How long accepting rests when the process is out of files or memory: from, to.
+const REST: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Connections that are refused with an answer at once; more are just closed.
+const REFUSALS: usize = 64;
+/// How long a refused client has to take its answer, and how much more of it is read.
+const REFUSAL: (Duration, u64) = (Duration::from_secs(1), 64 << 10);
+/// Seconds after which a refused client may come again: from, to. Not all at once.
+const COME_AGAIN: std::ops::RangeInclusive<u32> = 2..=10;
+
+/// The address at the other end of the connection a request came on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Listens; port 0 chooses a free one.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `closing`, and then until the requests in flight are answered.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    front: Arc<Front>,
+    closing: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let (places, refusals) =
+        (Arc::new(Semaphore::new(front.connections)), Arc::new(Semaphore::new(REFUSALS)));
+    let http = Arc::new(Http::new(router, &front));
+    let mut rest = REST.0;
+    loop {
+        let accepted = tokio::select! {
+            () = closing.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                rest = REST.0;
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    let (http, closing) = (Arc::clone(&http), closing.clone());
+                    connections.spawn(async move {
+                        http.serve(stream, peer.ip(), closing).await;
+                        drop(place);
+                    });
+                } else {
+                    metrics::counter!("connections_refused_total").increment(1);
+                    if let Ok(turn) = Arc::clone(&refusals).try_acquire_owned() {
+                        connections.spawn(async move {
+                            // Too slow to take its answer, or gone: it is closed without one.
+                            let _ = tokio::time::timeout(REFUSAL.0, refuse(stream)).await;
+                            drop(turn);
+                        });
+                    }
+                }
+            }
+            // It was gone before it was accepted.
+            Err(error) if is_of_one_connection(&error) => {}
+            // No files or no memory: what is there is served on, and some of it will end.
+            Err(error) => {
+                metrics::counter!("accept_errors_total").increment(1);
+                tracing::warn!(%error, ?rest, "no connection can be accepted for now");
+                closing.run_until_cancelled(tokio::time::sleep(rest)).await;
+                rest = (rest * 2).min(REST.1);
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset)
+}
+
+/// Answers a connection for which there is no place.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let body =
+        Problem::new(Code::Unavailable, "this node has as many connections as it may").json();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\n\
+         retry-after: {}\r\nx-correlation-id: {}\r\nconnection: close\r\n\r\n",
+        body.len(),
+        fastrand::u32(COME_AGAIN),
+        made_correlation_id(),
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await?;
+    stream.shutdown().await?;
+    // What the client sends meanwhile is read: to close on it would reset the answer, too.
+    tokio::io::copy(&mut stream.take(REFUSAL.1), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// How connections are served.
+struct Http {
+    router: TowerToHyperService<Router>,
+    http1: http1::Builder,
+    http2: http2::Builder<Streams>,
+    header_time: Duration,
+    stall: Duration,
+}
+
+impl Http {
+    fn new(router: Router, front: &Front) -> Self {
+        // How many headers there may be is left as it is, a hundred: with another number each request pays for a table.
+        let header_bytes = front.header_bytes as usize;
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            // It runs between two requests, too; a head that has begun has less, which the guard sees to.
+            .header_read_timeout(front.keep_alive.max(front.header_time))
+            .max_header_size(header_bytes)
+            .max_buf_size(BUFFER.max(header_bytes));
+        let mut http2 = http2::Builder::new(Streams { stall: front.stall });
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .max_concurrent_streams(front.requests)
+            .max_header_list_size(front.header_bytes)
+            .max_send_buf_size(BUFFER);
+        Self {
+            // Eagerly, not once a request.
+            router: TowerToHyperService::new(router.with_state(())),
+            http1,
+            http2,
+            header_time: front.header_time,
+            stall: front.stall,
+        }
+    }
+
+    /// One connection, from its first byte to its end.
+    async fn serve(&self, mut stream: TcpStream, peer: IpAddr, closing: CancellationToken) {
+        metrics::gauge!("connections_open").increment(1.0);
+        // A frame of a stream is small and must not wait for the next.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+        let hello = tokio::time::timeout(self.header_time, hello(&mut stream));
+        let ended = match closing.run_until_cancelled(hello).await {
+            Some(Ok(Ok((hello, is_http2)))) if !hello.is_empty() => {
+                let connection = Arc::<Connection>::default();
+                let guarded = Guarded::new(stream, hello, Arc::clone(&connection), self);
+                let io = TokioIo::new(if is_http2 { guarded } else { guarded.with_heads() });
+                let service = self.service(peer, Arc::clone(&connection));
+                let served = if is_http2 {
+                    run(self.http2.serve_connection(io, service), &closing).await
+                } else {
+                    run(self.http1.serve_connection(io, service), &closing).await
+                };
+                connection.ended(served)
+            }
+            Some(Err(_)) => "slow",
+            _ => "closed",
+        };
+        metrics::gauge!("connections_open").decrement(1.0);
+        metrics::counter!("connections_closed_total", "reason" => ended).increment(1);
+    }
+
+    fn service(
+        &self,
+        peer: IpAddr,
+        connection: Arc<Connection>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = axum::http::Response<Watched>,
+        Error = std::convert::Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let router = self.router.clone();
+        service_fn(move |mut request: Request<Incoming>| {
+            connection.begins();
+            let (router, connection) = (router.clone(), Arc::clone(&connection));
+            async move {
+                let outflow = connection.outflow();
+                request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(Arc::clone(&outflow));
+                let watched = |body| Watched::new(body, outflow, connection);
+                Ok(router.call(request.map(Body::new)).await?.map(watched))
+            }
+        })
+    }
+}
+
+/// Reads as much as tells HTTP/2 from HTTP/1, and says which it is. Nothing where the client has closed.
+async fn hello(stream: &mut TcpStream) -> io::Result<(Bytes, bool)> {
+    let (mut read, mut length) = ([0; PREFACE.len()], 0);
+    while length < PREFACE.len() {
+        let more = stream.read(&mut read[length..]).await?;
+        length += more;
+        if more == 0 || read[..length] != PREFACE[..length] {
+            return Ok((Bytes::copy_from_slice(&read[..length]), false));
+        }
+    }
+    Ok((Bytes::from_static(PREFACE), true))
+}
+
+/// Runs a connection to its end; when the node closes, its requests in flight are its last.
+async fn run<C: GracefulConnection>(
+    connection: C,
+    closing: &CancellationToken,
+) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
