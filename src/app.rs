@@ -19,7 +19,7 @@ use crate::http::{self, Api};
 use crate::live::embedded::EmbeddedLive;
 use crate::live::redis::RedisLive;
 use crate::live::{Hub, Live};
-use crate::service::Tracker;
+use crate::service::{LogLimits, Tracker};
 use crate::storage::{Storage, migrations};
 use crate::{background, telemetry};
 
@@ -62,7 +62,8 @@ impl App {
         let stores = Stores::open(&config).await?;
         migrations::run(&stores.database, config.patience).await?;
         let storage = Storage::new(stores.database);
-        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock);
+        let limits = LogLimits { entries: config.task_entries, bytes: config.task_bytes };
+        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, limits);
         let figures = telemetry::figures().context("the figures cannot be recorded")?;
         let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
         let api = Api {
@@ -85,7 +86,7 @@ impl App {
             .with_graceful_shutdown(tracker.closing().clone().cancelled_owned());
         let server = tokio::spawn(server.into_future());
         let duties = TaskTracker::new();
-        background::start(&tracker, config.sweep_every, &duties);
+        background::start(&tracker, config.sweep_every, config.seal_every, &duties);
         let grace = config.shutdown_grace;
         Ok(Self { address, tracker, duties, server, upkeep, grace, _lock: stores.lock })
     }

@@ -27,7 +27,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 5] {
+fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 7] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -35,6 +35,18 @@ fn duties(sweep_every: Duration) -> [Duty; 5] {
             name: "sweep",
             every: sweep_every,
             round: |tracker| async move { tracker.sweep().await }.boxed(),
+        },
+        // Moves what is live of running tasks to the durable truth.
+        Duty {
+            name: "seal",
+            every: seal_every,
+            round: |tracker| async move { tracker.seal().await }.boxed(),
+        },
+        // The same for what a node left that died.
+        Duty {
+            name: "seal_left",
+            every: seal_every * 15,
+            round: |tracker| async move { tracker.seal_left().await }.boxed(),
         },
         // Publishes ends that a crash left committed and unpublished.
         Duty {
@@ -64,8 +76,8 @@ fn duties(sweep_every: Duration) -> [Duty; 5] {
 }
 
 /// Starts every duty on `tasks`; they end when the service closes, after the round they are in.
-pub fn start(tracker: &Tracker, sweep_every: Duration, tasks: &TaskTracker) {
-    for duty in duties(sweep_every) {
+pub fn start(tracker: &Tracker, sweep_every: Duration, seal_every: Duration, tasks: &TaskTracker) {
+    for duty in duties(sweep_every, seal_every) {
         tasks.spawn(keep(duty, tracker.clone()));
     }
 }

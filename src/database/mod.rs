@@ -193,6 +193,14 @@ pub enum Transaction {
 }
 
 impl Transaction {
+    /// On which of the two it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(_) => Kind::Postgres,
+            Self::Sqlite(_) => Kind::Sqlite,
+        }
+    }
+
     /// Where the transaction's statements are run.
     pub fn executor(&mut self) -> Executor<'_> {
         match self {

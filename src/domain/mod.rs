@@ -22,6 +22,6 @@ pub use json::JsonObject;
 pub use lifecycle::{Status, Transition};
 pub use name::{TaskId, TaskType, WorkerId};
 pub use progress::Entry;
-pub use stream::{Event, Join, StatusChange};
+pub use stream::{Event, Gap, Join, StatusChange};
 pub use task::{Ending, NewTask, Task};
 pub use time::Timestamp;

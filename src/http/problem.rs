@@ -36,6 +36,8 @@ pub enum Code {
     TaskExists,
     /// The present status does not allow it.
     InvalidTransition,
+    /// The history of the task may not become longer.
+    LogFull,
     /// Too large.
     BodyTooLarge,
     /// Not the content type that is read here.
@@ -64,6 +66,7 @@ impl Code {
             Self::InvalidTransition => {
                 ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
             }
+            Self::LogFull => ("log_full", S::CONFLICT, "The history of the task is full"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
@@ -99,6 +102,9 @@ impl Code {
                     attempted: "complete",
                 },
             ),
+            Self::LogFull => {
+                problem("the log of task tz4a98xxat96iws9zmbrgj3a may not become longer")
+            }
             Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
             Self::UnsupportedMediaType => problem("the content type must be application/json"),
             Self::ValidationFailed => Problem::invalid("taskType", "is missing"),
@@ -201,6 +207,7 @@ impl From<service::Error> for Problem {
         match error {
             E::TaskNotFound(_) => Self::new(Code::TaskNotFound, error.to_string()),
             E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
+            E::LogFull(_) => Self::new(Code::LogFull, error.to_string()),
             E::Refused { task, refused } => {
                 // Information: a caller is late or lost a race, which an operator may want to follow.
                 tracing::info!(task.id = %task, %refused, "refused");

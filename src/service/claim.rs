@@ -81,7 +81,7 @@ impl Tracker {
                     task.attempt += 1;
                     task.started_at = Some(now);
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change { task, entries: Vec::new(), loss: None })
                 })
                 .await?;
             tracker.announce(&task).await;
@@ -90,7 +90,7 @@ impl Tracker {
         .await
     }
 
-    /// Gives a task back for another worker. Its progress stays where it is.
+    /// Gives a task back for another worker. Its progress is sealed: it may lie for long.
     #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
     pub async fn release(&self, id: TaskId, worker: WorkerId) -> Result<Task> {
         let tracker = self.clone();
@@ -99,12 +99,12 @@ impl Tracker {
             let task = tracker
                 .change_one(&id, Transition::Release, Some(&worker), async |mut task: Task| {
                     // No entry of the attempt that is given back comes after the next has begun.
-                    tracker.live.close(&task.id, task.attempt, now).await?;
+                    let closed = tracker.close_log(&task, now).await?;
                     task.status = Status::Pending;
                     task.worker_id = None;
                     task.started_at = None;
                     task.updated_at = now;
-                    Ok(Change { task, entries: Vec::new() })
+                    Ok(Change { task, entries: closed.entries, loss: closed.loss })
                 })
                 .await?;
             tracker.announce(&task).await;

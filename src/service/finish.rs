@@ -1,7 +1,7 @@
 //! How a task ends, by its worker's word or by its deadline.
 //!
 //! ```text
-//!   lock the row ─► close the fence ─► read the log ─► commit: status, sealed history, "unsettled"
+//!   lock the row ─► close the fence ─► read the log ─► commit: status, rest of the history, "unsettled"
 //!                                                        │
 //!                  "unsettled" is deleted ◄─ publish the end, delete the log (one script) ◄┘
 //! ```
@@ -16,10 +16,10 @@ use futures::StreamExt;
 use super::query::PAGE;
 use super::{Error, Result, Tracker, count};
 use crate::domain::{
-    Ending, JsonObject, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
+    Ending, Entry, JsonObject, Status, StatusChange, Task, TaskId, Timestamp, Transition, WorkerId,
 };
 use crate::live::Ended;
-use crate::storage::{Change, Selection};
+use crate::storage::{Change, Loss, Selection};
 
 /// Tasks that are swept in one transaction: row locks are held while their logs are read.
 const SWEEP_BATCH: u32 = 100;
@@ -29,6 +29,17 @@ const SWEEP_BATCHES: usize = 20;
 const CONCURRENCY: usize = 16;
 /// How long an end may stay unsettled before another node takes it for abandoned.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
+
+/// A log that takes no more entries of an attempt.
+#[derive(Debug)]
+pub(super) struct ClosedLog {
+    /// What is in it, sealed or not.
+    pub(super) entries: Vec<Entry>,
+    /// What may be missing from it.
+    pub(super) loss: Option<Loss>,
+    /// The number of the newest entry; `None` where only the sealed history knows.
+    newest: Option<u64>,
+}
 
 impl Tracker {
     /// Ends a task well.
@@ -69,17 +80,24 @@ impl Tracker {
     ) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let mut last_seq_id = 0;
-            let ended = tracker
-                .change_one(&id, transition, worker.as_ref(), async |task: Task| {
-                    let status = transition.rule().to.unwrap_or(task.status);
-                    let ending = Ending { status, result, error, at: tracker.clock.now() };
-                    let change = tracker.close(task, ending).await?;
-                    last_seq_id = newest(&change);
-                    Ok(change)
-                })
-                .await?;
-            tracker.settle_or_leave(&ended, last_seq_id).await;
+            let mut newest = None;
+            let mut end = async || {
+                let (result, error) = (result.clone(), error.clone());
+                tracker
+                    .change_one(&id, transition, worker.as_ref(), async |task: Task| {
+                        let status = transition.rule().to.unwrap_or(task.status);
+                        let ending = Ending { status, result, error, at: tracker.clock.now() };
+                        let (change, last) = tracker.close(task, ending).await?;
+                        newest = last;
+                        Ok(change)
+                    })
+                    .await
+            };
+            let ended = match end().await {
+                Err(Error::Unavailable(_)) if tracker.note_unnoted().await? => end().await?,
+                ended => ended?,
+            };
+            tracker.settle_or_leave(&ended, newest).await;
             Ok(ended)
         })
         .await
@@ -109,53 +127,66 @@ impl Tracker {
         let ended = self
             .storage
             .change(overdue, async |tasks: Vec<Task>| {
-                let changes: Vec<Result<Change>> = futures::stream::iter(tasks)
+                let changes: Vec<Result<(Change, Option<u64>)>> = futures::stream::iter(tasks)
                     .map(|task| self.close(task, Ending::timeout(now)))
                     .buffer_unordered(CONCURRENCY)
                     .collect()
                     .await;
                 let changes = closable(changes)?;
-                newest_of
-                    .extend(changes.iter().map(|change| (change.task.id.clone(), newest(change))));
-                Ok::<_, Error>(changes)
+                newest_of.extend(
+                    changes.iter().map(|(change, newest)| (change.task.id.clone(), *newest)),
+                );
+                Ok::<_, Error>(changes.into_iter().map(|(change, _)| change).collect())
             })
-            .await?;
+            .await;
+        // The next batch, or the next round, is let go on.
+        self.note_unnoted().await?;
+        let ended = ended?;
         let rule = Transition::Timeout.rule();
         futures::stream::iter(&ended)
             .for_each_concurrent(CONCURRENCY, async |task| {
                 count(rule.event);
-                self.settle_or_leave(task, newest_of.get(&task.id).copied().unwrap_or(0)).await;
+                self.settle_or_leave(task, newest_of.get(&task.id).copied().flatten()).await;
             })
             .await;
         Ok(ended.len() as u64)
     }
 
-    /// Closes the log of a task that is about to end and takes its entries.
-    async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
-        let newest = self.live.close(&task.id, task.attempt, ending.at).await?;
-        let mut entries = Vec::new();
-        let mut after = 0;
-        while after < newest {
-            let page = self.live.read(&task.id, after, PAGE).await?;
-            let Some(last) = page.entries.last() else {
-                tracing::error!(task.id = %task.id, after, newest, "entries are missing from the live log");
-                break;
-            };
-            after = last.seq_id;
-            entries.extend(page.entries);
-        }
+    /// Closes the log of a task that is about to end and takes its entries. Says the number of the newest
+    /// entry, where the log knows it.
+    async fn close(&self, mut task: Task, ending: Ending) -> Result<(Change, Option<u64>)> {
+        let closed = self.close_log(&task, ending.at).await?;
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
-        Ok(Change { task, entries })
+        let change = Change { task, entries: closed.entries, loss: closed.loss };
+        Ok((change, closed.newest))
+    }
+
+    /// Closes the log of an attempt that is over and takes its entries.
+    pub(super) async fn close_log(&self, task: &Task, now: Timestamp) -> Result<ClosedLog> {
+        let newest = self.live.close(&task.id, task.attempt, now).await?;
+        let memory = self.live.memory(&task.id).await?;
+        let loss = self.loss(task, &memory)?;
+        let entries = self.log_of(&task.id, newest).await?;
+        let is_known = loss.is_none() && newest > 0;
+        Ok(ClosedLog { entries, loss, newest: is_known.then_some(newest) })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
     /// [`Tracker::settle_abandoned`] comes back to it.
-    async fn settle_or_leave(&self, task: &Task, last_seq_id: u64) {
-        if let Err(error) = self.settle(task, last_seq_id).await {
+    async fn settle_or_leave(&self, task: &Task, newest: Option<u64>) {
+        self.unsealed.forget(&task.id);
+        let settle = async {
+            let last_seq_id = match newest {
+                Some(newest) => newest,
+                None => self.storage.last_sealed(&task.id).await?,
+            };
+            self.settle(task, last_seq_id).await
+        };
+        if let Err(error) = settle.await {
             tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
                 "the end is committed and will be published later");
         }
@@ -169,7 +200,7 @@ impl Tracker {
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
-                    self.storage.seal(&task.id, &page.entries).await?;
+                    self.storage.seal(&task.id, &page.entries, None).await?;
                     last_seq_id =
                         page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
                 }
@@ -202,13 +233,9 @@ impl Ending {
     }
 }
 
-fn newest(change: &Change) -> u64 {
-    change.entries.last().map_or(0, |entry| entry.seq_id)
-}
-
 /// The changes that could be made. One log that cannot be closed does not keep the others from ending;
 /// if none could, that is the answer.
-fn closable(changes: Vec<Result<Change>>) -> Result<Vec<Change>> {
+fn closable<T>(changes: Vec<Result<T>>) -> Result<Vec<T>> {
     let (mut made, mut failed) = (Vec::with_capacity(changes.len()), None);
     for change in changes {
         match change {

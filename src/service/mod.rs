@@ -5,6 +5,8 @@
 //! | `register` | register a task; retry an ended one |
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
+//! | `seal` | seal the logs of running tasks, every few seconds |
+//! | `memory` | what the live log remembers, and what it may have lost |
 //! | `finish` | complete, fail, time out; sweep what is overdue; settle what a crash left |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
@@ -13,9 +15,11 @@
 mod claim;
 mod error;
 mod finish;
+mod memory;
 mod progress;
 mod query;
 mod register;
+mod seal;
 mod track;
 mod watch;
 
@@ -27,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Clock;
-use crate::live::{Hub, Live};
+use crate::live::{Hub, Limits, Live};
 use crate::storage::Storage;
 pub use error::{Error, Result};
 pub use progress::Accepted;
@@ -36,7 +40,7 @@ pub use register::Registration;
 pub use track::{StartAt, Track};
 pub use watch::Health;
 
-pub use crate::live::Delivery;
+pub use crate::live::{Delivery, Limits as LogLimits};
 pub use crate::storage::{Cursor, Filter};
 
 /// The service; cheap to clone, for every request does.
@@ -50,6 +54,11 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
+    /// How long the log of a task may become.
+    limits: Limits,
+    unsealed: seal::Unsealed,
+    rounds: seal::Rounds,
+    generations: memory::Generations,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -65,9 +74,25 @@ impl Deref for Tracker {
 
 impl Tracker {
     /// Joins the durable truth and the live log.
-    pub fn new(storage: Storage, live: Arc<dyn Live>, hub: Arc<Hub>, clock: Clock) -> Self {
-        let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self(Arc::new(Parts { storage, live, hub, clock, detached, closing }))
+    pub fn new(
+        storage: Storage,
+        live: Arc<dyn Live>,
+        hub: Arc<Hub>,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            storage,
+            live,
+            hub,
+            clock,
+            limits,
+            unsealed: seal::Unsealed::default(),
+            rounds: seal::Rounds::default(),
+            generations: memory::Generations::default(),
+            detached: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }))
     }
 
     /// The clock that the use cases go by.

@@ -11,12 +11,20 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "core",
-    include_str!("../../migrations/postgres/0001_core.sql"),
-    include_str!("../../migrations/sqlite/0001_core.sql"),
-)];
+const FILES: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "core",
+        include_str!("../../migrations/postgres/0001_core.sql"),
+        include_str!("../../migrations/sqlite/0001_core.sql"),
+    ),
+    (
+        4,
+        "sealing",
+        include_str!("../../migrations/postgres/0004_sealing.sql"),
+        include_str!("../../migrations/sqlite/0004_sealing.sql"),
+    ),
+];
 
 /// The schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]

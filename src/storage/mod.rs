@@ -5,7 +5,9 @@
 //! | [`migrations`] | the schema, brought up to date under a lock |
 //! | `tasks` | registering, claiming, reading, changing a status |
 //! | `lists` | keyset pages and counts |
-//! | `entries` | sealed history |
+//! | `entries` | sealed history, page by page |
+//! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
+//! | `generations` | when the live log lost its memory |
 //! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
 //!
@@ -14,14 +16,18 @@
 
 mod dialect;
 mod entries;
+mod generations;
 mod lists;
 pub mod migrations;
 mod plans;
+mod sealing;
 mod tasks;
 
 use crate::database::Database;
 pub use crate::database::Error;
+pub use entries::Sealed;
 pub use lists::{Cursor, Filter, Listed};
+pub use sealing::Loss;
 pub use tasks::{Change, Selection};
 
 /// The tables of the core; cheap to clone.

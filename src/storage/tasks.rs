@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Storage, dialect, entries, unreadable};
+use super::{Error, Loss, Storage, dialect, sealing, unreadable};
 use crate::database::{Kind, Statement, Transaction};
 use crate::domain::{
     Entry, JsonObject, NewTask, Status, Task, TaskId, TaskType, Timestamp, WorkerId,
@@ -95,8 +95,10 @@ pub enum Selection<'a> {
 pub struct Change {
     /// The task as it shall be.
     pub task: Task,
-    /// Entries of its live log that are not sealed yet, in order; only of a task that ends.
+    /// Entries of its live log to seal, in order; those that are sealed already are passed over.
     pub entries: Vec<Entry>,
+    /// What the live log lost behind them, if it may have lost anything.
+    pub loss: Option<Loss>,
 }
 
 impl Storage {
@@ -263,6 +265,8 @@ impl Storage {
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;
         }
+        let histories: Vec<_> = changes.iter().filter_map(sealing::Extension::of).collect();
+        sealing::extend(&mut transaction, &histories).await.map_err(E::from)?;
         transaction.commit().await.map_err(E::from)?;
         Ok(changes.into_iter().map(|change| change.task).collect())
     }
@@ -331,7 +335,7 @@ impl Selection<'_> {
     }
 }
 
-/// Writes one change: the row, what is sealed with it, and the note that it is to be settled.
+/// Writes one change: the row, and the note that it is to be settled.
 async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Error> {
     let task = &change.task;
     Statement::new(
@@ -349,9 +353,6 @@ async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Err
     .bind(task.completed_at)
     .execute(transaction.executor())
     .await?;
-    for statement in entries::seal_statements(&task.id, &change.entries) {
-        statement.execute(transaction.executor()).await?;
-    }
     if let Some(ended) = task.completed_at {
         Statement::new("INSERT INTO tracker_unsettled (task_id, since) VALUES ($1, $2)")
             .bind(&task.id)

@@ -3,8 +3,10 @@
 //! Entries are in the file before they are acknowledged, so they survive a `kill -9`. Fences and
 //! counters are in memory: with one process there is nobody to share them with, and after its death the
 //! first append of each task finds no fence, asks the durable truth, and goes on counting behind the
-//! newest entry of the file. Entries of a task are appended one batch after the other, under its lock,
+//! newest entry of the file, or behind what is sealed where the file is another one. Entries of a task are appended one batch after the other, under its lock,
 //! so that they are published in the order of their numbers.
+
+mod room;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,13 +16,14 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
-    Verified,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Limits, Live, Memory, OPENING_FOR,
+    PAGE_BYTES, Page, Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
     Entry, Event, JsonObject, StatusChange, TaskId, TaskType, Timestamp, WorkerId,
 };
+use room::Room;
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -31,6 +34,8 @@ pub struct EmbeddedLive {
     database: Database,
     hub: Arc<Hub>,
     logs: Arc<Mutex<Logs>>,
+    /// Of the file: it forgets nothing, but may be taken away.
+    generation: Arc<str>,
 }
 
 /// The logs that somebody has asked for.
@@ -49,6 +54,8 @@ struct Log {
     fence_expires_at: Option<Timestamp>,
     /// The number of the newest entry; `None` where the file was not asked yet.
     last_seq_id: Option<u64>,
+    /// How much of it is used.
+    room: Room,
 }
 
 #[derive(sqlx::FromRow)]
@@ -65,8 +72,14 @@ impl EmbeddedLive {
     /// Opens the log's file, creating it where there is none, and feeds `hub`.
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
-        Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
-        Ok(Self { database, hub, logs: Arc::default() })
+        // One statement at a time: a prepared one is but the first of its text.
+        for statement in
+            include_str!("schema.sql").split(";\n").filter(|sql| sql.contains("CREATE"))
+        {
+            Statement::new(statement).execute(database.writer()).await?;
+        }
+        let generation = room::generation(&database).await?.into();
+        Ok(Self { database, hub, logs: Arc::default(), generation })
     }
 
     fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
@@ -104,16 +117,22 @@ impl EmbeddedLive {
         log: &mut Log,
         entries: Vec<JsonObject>,
         now: Timestamp,
-    ) -> Result<u64, Error> {
+        limits: Limits,
+    ) -> Result<Appended, Error> {
         let before = match log.last_seq_id {
             Some(last_seq_id) => last_seq_id,
-            None => self.newest(task).await?,
+            None => self.newest(task).await?.max(log.room.last_sealed),
         };
         let numbered: Vec<Entry> = (before + 1..)
             .zip(entries)
             .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
             .collect();
         let last_seq_id = before + numbered.len() as u64;
+        let lines: Vec<String> = numbered.iter().map(Entry::line).collect();
+        let bytes = lines.iter().map(|line| line.len() as u64).sum();
+        if let Some(refused) = log.room.refuses(before, last_seq_id, bytes, limits) {
+            return Ok(refused);
+        }
         // One statement, so that all are kept or none.
         Statement::new(
             "INSERT INTO live_entries (task_id, seq_id, line)
@@ -121,16 +140,17 @@ impl EmbeddedLive {
         )
         .bind(task)
         .bind(before + 1)
-        .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>())
+        .bind(lines)
         .execute(self.database.writer())
         .await
         // Whether it was kept is not known: the file is asked before the next.
         .inspect_err(|_| log.last_seq_id = None)?;
         log.last_seq_id = Some(last_seq_id);
+        log.room.take(bytes);
         for entry in numbered {
             self.hub.deliver(task, Event::Progress(entry));
         }
-        Ok(last_seq_id)
+        Ok(Appended::Kept { last_seq_id })
     }
 
     async fn append_owned(
@@ -140,6 +160,7 @@ impl EmbeddedLive {
         worker: Option<WorkerId>,
         now: Timestamp,
         verified: Option<Verified>,
+        limits: Limits,
     ) -> Result<Appended, Error> {
         let log = self.log(&task, now);
         let mut log = log.lock().await;
@@ -149,9 +170,9 @@ impl EmbeddedLive {
         if let Some(verified) = verified {
             let newest = self.newest(&task).await?;
             log.last_seq_id = Some(newest.max(verified.last_sealed));
+            log.room = self.measure(&task, newest, &verified).await?;
         }
-        let last_seq_id = self.keep(&task, &mut log, entries, now).await?;
-        Ok(Appended::Kept { last_seq_id })
+        self.keep(&task, &mut log, entries, now, limits).await
     }
 }
 
@@ -204,14 +225,17 @@ impl Live for EmbeddedLive {
             append.worker.cloned(),
             append.now,
             append.verified.cloned(),
+            append.limits,
         );
         tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
-        let (mut bytes, mut left) = (0, limit);
-        while bytes < PAGE_BYTES && left > 0 {
+        let (behind, last_seq_id) = self.bounds(task).await?;
+        let mut page = Page { entries: Vec::new(), behind, last_seq_id };
+        // What it begins behind leaves it only when it is sealed.
+        let (mut bytes, mut left) = (0, if after < behind { 0 } else { limit });
+        'pages: while bytes < PAGE_BYTES && left > 0 {
             let chunk = left.min(64);
             let rows: Vec<LineRow> = Statement::new(
                 "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
@@ -227,8 +251,14 @@ impl Live for EmbeddedLive {
                 if bytes >= PAGE_BYTES {
                     break;
                 }
+                let entry = parse(&row.line)?;
+                // What stood before it was sealed and left while we read.
+                if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
+                    page.behind = page.behind.max(entry.seq_id - 1);
+                    break 'pages;
+                }
                 bytes += row.line.len();
-                page.entries.push(parse(&row.line)?);
+                page.entries.push(entry);
             }
             left -= chunk;
             if !more {
@@ -272,6 +302,22 @@ impl Live for EmbeddedLive {
         }
         log.close(attempt, now);
         self.newest(task).await
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        let last_seq_id = self.newest(task).await?;
+        let present = self.generation.to_string();
+        // Its newest entry stays until its end, so a log of this file has one.
+        let log = (last_seq_id > 0).then(|| present.clone());
+        Ok(Memory { present, log, last_seq_id })
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        Ok(self.generation.to_string())
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        self.let_go(task, last_sealed).await
     }
 
     async fn end(

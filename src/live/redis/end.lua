@@ -1,7 +1,7 @@
 -- Publishes a task's end and deletes its log, unless entries are in it that are not sealed: then the
 -- fence is closed again and all stays. Doing it twice does no harm.
 --
--- KEYS  1 fence  2 counter  3 list
+-- KEYS  1 fence  2 counter  3 list  4 log
 -- ARGV  1 channel   2 the end   3 the newest sealed number   4 the attempt   5 how long it stays closed, ms
 -- Returns 1, or 0 where entries are to be sealed first.
 if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[3]) then
@@ -9,5 +9,5 @@ if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[3]) then
   return 0
 end
 redis.call('PUBLISH', ARGV[1], 's' .. ARGV[2])
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 return 1

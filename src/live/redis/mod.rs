@@ -6,6 +6,7 @@
 //! with `maxmemory-policy noeviction`: an evicted log is a lost log.
 
 pub mod keys;
+mod memory;
 mod subscriber;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    AsyncCommands, AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError,
+    AsyncCommands, AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError,
     Script, ServerErrorKind, Value,
 };
 use async_trait::async_trait;
@@ -22,10 +23,12 @@ use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, LEFT, Live, Memory, OPENING_FOR,
+    PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
 use crate::domain::{Entry, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
+use memory::{Look, Lookout};
 
 /// A command that takes longer has failed: nothing hangs on a broker that is silent.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,13 +43,14 @@ pub struct RedisLive {
     commands: ConnectionManager,
     pages: Pool,
     scripts: Scripts,
+    lookout: Lookout,
     stop: CancellationToken,
 }
 
+/// The scripts that give no numbers; for those that do see `memory`.
 struct Scripts {
-    append: Script,
     read: Script,
-    close: Script,
+    trim: Script,
     end: Script,
 }
 
@@ -92,39 +96,67 @@ impl RedisLive {
         let run = subscriber::run(client, keys.clone(), Arc::clone(hub), interests);
         tokio::spawn(stop.clone().run_until_cancelled_owned(run));
         let scripts = Scripts {
-            append: Script::new(include_str!("append.lua")),
             read: Script::new(include_str!("read.lua")),
-            close: Script::new(include_str!("close.lua")),
+            trim: Script::new(include_str!("trim.lua")),
             end: Script::new(include_str!("end.lua")),
         };
-        Ok(Self { keys, commands, pages, scripts, stop })
+        let lookout = Lookout::new(keys.generation());
+        Ok(Self { keys, commands, pages, scripts, lookout, stop })
     }
+
+    fn append_command(&self, look: &Look, task: &TaskId, append: &Append<'_>) -> Cmd {
+        let keys = [
+            self.keys.fence(task),
+            self.keys.seq(task),
+            self.keys.progress(task),
+            self.keys.log(task),
+        ];
+        let mut command = evalsha(&look.append, &keys);
+        command
+            .arg(self.keys.live(task))
+            .arg(append.now.to_string())
+            .arg(append.worker.map_or("", |worker| worker.as_str()))
+            .arg(Fence::opening().to_string())
+            .arg(millis(OPENING_FOR));
+        // What was verified of another memory than the one that was looked at last says nothing here.
+        match append.verified.filter(|verified| verified.memory.present == look.generation) {
+            Some(verified) => {
+                let open =
+                    Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
+                command
+                    .arg(verified.fence.to_string())
+                    .arg(open.to_string())
+                    .arg(verified.last_sealed)
+                    .arg(verified.expires_at.as_millis())
+                    .arg(&look.generation)
+                    .arg(verified.memory.log.as_deref().unwrap_or_default())
+                    .arg(verified.sealed_bytes);
+            }
+            None => {
+                command.arg("").arg("").arg(0).arg(0).arg(&look.generation).arg("").arg(0);
+            }
+        }
+        command.arg(WINDOW).arg(WINDOW_BYTES).arg(append.limits.entries).arg(append.limits.bytes);
+        for entry in append.entries {
+            command.arg(entry.as_str());
+        }
+        command
+    }
+}
+
+/// A call of a script that must be in the server already.
+fn evalsha(script: &Script, keys: &[String]) -> Cmd {
+    let mut command = ::redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    command
 }
 
 #[async_trait]
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        let mut call = self.scripts.append.prepare_invoke();
-        call.key(self.keys.fence(task)).key(self.keys.seq(task)).key(self.keys.progress(task));
-        call.arg(self.keys.live(task))
-            .arg(append.now.to_string())
-            .arg(append.worker.map_or("", |worker| worker.as_str()))
-            .arg(Fence::opening().to_string())
-            .arg(millis(OPENING_FOR));
-        if let Some(verified) = append.verified {
-            let open = Fence::Open { attempt: verified.attempt, worker: verified.worker.clone() };
-            call.arg(verified.fence.to_string())
-                .arg(open.to_string())
-                .arg(verified.last_sealed)
-                .arg(verified.expires_at.as_millis());
-        } else {
-            call.arg("").arg("").arg(0).arg(0);
-        }
-        for entry in append.entries {
-            call.arg(entry.as_str());
-        }
-        let reply: (u64, Option<String>) = {
-            let reply: Vec<Value> = call.invoke_async(&mut self.commands.clone()).await?;
+        let reply: (i64, Option<String>) = {
+            let command = |look: &Look| self.append_command(look, task, &append);
+            let reply: Vec<Value> = self.lookout.run(&self.commands, command).await?;
             let mut reply = reply.into_iter();
             let last = reply.next().ok_or_else(|| unexpected("an empty reply to an append"))?;
             (
@@ -137,7 +169,13 @@ impl Live for RedisLive {
             )
         };
         match reply {
-            (last_seq_id, None) => Ok(Appended::Kept { last_seq_id }),
+            (-1, _) => Ok(Appended::Full),
+            (-2, _) => Ok(Appended::TooLong),
+            (last, None) => {
+                let last_seq_id =
+                    u64::try_from(last).map_err(|_| unexpected("a number below zero"))?;
+                Ok(Appended::Kept { last_seq_id })
+            }
             (_, Some(fence)) => Ok(Appended::Unverified(
                 fence.parse().map_err(|error| Error::Failed(Box::new(error)))?,
             )),
@@ -157,10 +195,13 @@ impl Live for RedisLive {
             .invoke_async(&mut *connection)
             .await?;
         let mut reply = reply.into_iter();
-        let last = reply.next().ok_or_else(|| unexpected("an empty page"))?;
-        let last_seq_id = ::redis::from_redis_value(last).map_err(RedisError::from)?;
+        let mut number = || {
+            let number = reply.next().ok_or_else(|| unexpected("an empty page"))?;
+            Ok::<u64, Error>(::redis::from_redis_value(number).map_err(RedisError::from)?)
+        };
+        let (last_seq_id, behind) = (number()?, number()?);
         let entries = reply.map(entry).collect::<Result<_, _>>()?;
-        Ok(Page { entries, last_seq_id })
+        Ok(Page { entries, behind, last_seq_id })
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
@@ -193,16 +234,51 @@ impl Live for RedisLive {
     }
 
     async fn close(&self, task: &TaskId, attempt: u32, _now: Timestamp) -> Result<u64, Error> {
-        let last: i64 = self
-            .scripts
-            .close
-            .key(self.keys.fence(task))
-            .key(self.keys.seq(task))
-            .arg(attempt)
-            .arg(millis(CLOSED_FOR))
-            .invoke_async(&mut self.commands.clone())
-            .await?;
+        let keys = [self.keys.fence(task), self.keys.seq(task)];
+        let command = |look: &Look| {
+            let mut command = evalsha(&look.close, &keys);
+            command.arg(attempt).arg(millis(CLOSED_FOR));
+            command
+        };
+        let last: i64 = self.lookout.run(&self.commands, command).await?;
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        let look = self.lookout.last(&self.commands).await?;
+        let mut commands = self.commands.clone();
+        let (text, log, last_seq_id): (Option<String>, Option<String>, Option<u64>) =
+            ::redis::pipe()
+                .get(self.keys.generation())
+                .hget(self.keys.log(task), "generation")
+                .get(self.keys.seq(task))
+                .query_async(&mut commands)
+                .await?;
+        let is_same = text.as_deref() == Some(&*look.text);
+        let look = if is_same {
+            look
+        } else {
+            self.lookout.look_again(&self.commands, Some(&look)).await?
+        };
+        let present = look.generation.clone();
+        Ok(Memory { present, log, last_seq_id: last_seq_id.unwrap_or(0) })
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        Ok(self.lookout.checked(&self.commands).await?.generation.clone())
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        self.scripts
+            .trim
+            .key(self.keys.seq(task))
+            .key(self.keys.progress(task))
+            .key(self.keys.log(task))
+            .arg(last_sealed)
+            .arg(LEFT)
+            .invoke_async::<()>(&mut self.commands.clone())
+            .await?;
+        Ok(())
     }
 
     async fn end(
@@ -218,6 +294,7 @@ impl Live for RedisLive {
             .key(self.keys.fence(task))
             .key(self.keys.seq(task))
             .key(self.keys.progress(task))
+            .key(self.keys.log(task))
             .arg(self.keys.live(task))
             .arg(message(end)?)
             .arg(end.last_seq_id)

@@ -96,7 +96,8 @@ impl Scene {
         let pattern = format!("{}*", self.ground.namespace());
         let keys: Vec<String> =
             redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
-        keys.len()
+        // What says which memory this is belongs to no task.
+        keys.iter().filter(|key| !key.ends_with(":generation")).count()
     }
 
     async fn database(&self, file: &str) -> Database {

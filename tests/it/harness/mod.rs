@@ -59,11 +59,12 @@ impl Ground {
         Self { mode, config, namespace, _folder: folder }
     }
 
-    /// The configuration of a server on it. Overdue tasks are swept on request only.
+    /// The configuration of a server on it. Overdue tasks are swept and logs sealed on request only.
     pub fn config(&self) -> Config {
         Config {
             namespace: self.namespace.clone(),
             sweep_every: Duration::from_hours(1),
+            seal_every: Duration::from_hours(1),
             ..Config::local(self.config.clone())
         }
     }

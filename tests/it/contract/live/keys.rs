@@ -6,13 +6,17 @@ use std::time::Duration;
 use task_tracker::domain::TaskId;
 use task_tracker::live::{Ended, OPENING_FOR};
 
-use super::{Backend, Log, kept, object, verified, worker};
+use super::{Backend, Log, kept, object, worker};
 
 /// Every key of the log's namespace.
 async fn keys(log: &Log) -> BTreeSet<String> {
     let mut redis = log.redis().await;
     let pattern = format!("{}*", log.ground.namespace());
-    redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap()
+    let mut keys: BTreeSet<String> =
+        redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    // Beside those of tasks there is one that says which memory this is.
+    assert!(keys.remove(&format!("{}:generation", log.ground.namespace())));
+    keys
 }
 
 async fn millis_left(log: &Log, key: &str) -> i64 {
@@ -20,13 +24,13 @@ async fn millis_left(log: &Log, key: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_task_has_three_keys_with_its_id_as_hash_tag() {
+async fn a_task_has_four_keys_with_its_id_as_hash_tag() {
     let log = Log::open(Backend::Redis).await;
     let task: TaskId = format!("a:b.c-{}", TaskId::new()).parse().unwrap();
     log.open_for(&task, 1, Some(&worker("w"))).await;
     let namespace = log.ground.namespace();
     let expected =
-        ["progress", "seq", "fence"].map(|kind| format!("{namespace}:{kind}:{{{task}}}"));
+        ["progress", "seq", "fence", "log"].map(|kind| format!("{namespace}:{kind}:{{{task}}}"));
     assert_eq!(keys(&log).await, BTreeSet::from(expected));
 
     let mut redis = log.redis().await;
@@ -35,6 +39,7 @@ async fn a_task_has_three_keys_with_its_id_as_hash_tag() {
     };
     assert_eq!(kind(&log.key("progress", &task)).await, "list");
     assert_eq!(kind(&log.key("seq", &task)).await, "string");
+    assert_eq!(kind(&log.key("log", &task)).await, "hash");
     let mut redis = log.redis().await;
     let seq: u64 =
         redis::cmd("GET").arg(log.key("seq", &task)).query_async(&mut redis).await.unwrap();
@@ -44,7 +49,7 @@ async fn a_task_has_three_keys_with_its_id_as_hash_tag() {
 #[tokio::test]
 async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten() {
     let (log, task) = (Log::open(Backend::Redis).await, TaskId::new());
-    let mut found = verified(log.seen(&task).await, 1, None, log.clock.now());
+    let mut found = log.verified(&task, 1, None).await;
     let opening = millis_left(&log, &log.key("fence", &task)).await;
     let longest = i64::try_from(OPENING_FOR.as_millis()).unwrap();
     assert!((1..=longest).contains(&opening), "{opening} ms");
@@ -52,7 +57,7 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten() {
     found.expires_at = log.clock.now().plus(Duration::from_secs(1000));
     kept(log.try_append_as(&task, &[object("first")], None, Some(&found)).await);
     log.append(&task, 5).await;
-    for kind in ["progress", "seq", "fence"] {
+    for kind in ["progress", "seq", "fence", "log"] {
         let left = millis_left(&log, &log.key(kind, &task)).await;
         assert!((900_000..=1_000_000).contains(&left), "{kind}: {left} ms");
     }
@@ -62,7 +67,7 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten() {
     let closed = millis_left(&log, &log.key("fence", &task)).await;
     assert!((1..=10_000).contains(&closed), "{closed} ms");
     log.open_for(&task, 2, None).await;
-    for kind in ["progress", "seq", "fence"] {
+    for kind in ["progress", "seq", "fence", "log"] {
         let left = millis_left(&log, &log.key(kind, &task)).await;
         assert!((900_000..=3_600_000).contains(&left), "{kind}: {left} ms");
     }

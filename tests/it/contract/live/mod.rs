@@ -7,6 +7,7 @@
 //! | `end` | what is left of a log after its task's end |
 //! | `delivery` | what subscribers and waiting workers hear |
 //! | `outage` | what they hear after the broker was away |
+//! | `sealing` | what leaves a log when it is sealed, how full it may become, and what it remembers |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
 mod delivery;
@@ -15,6 +16,7 @@ mod entries;
 mod fence;
 mod keys;
 mod outage;
+mod sealing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +29,14 @@ use task_tracker::domain::{
 use task_tracker::live::embedded::EmbeddedLive;
 use task_tracker::live::redis::RedisLive;
 use task_tracker::live::{
-    Append, Appended, CLOSED_FOR, Error, Fence, Hub, Live, Signal, Subscription, Verified,
+    Append, Appended, CLOSED_FOR, Error, Fence, Hub, Limits, Live, Signal, Subscription, Verified,
 };
 
 use super::broker;
 use crate::harness::{Ground, Mode, PATIENCE, eventually, redis_url};
+
+/// So much that no test comes near it by chance.
+const LIMITS: Limits = Limits { entries: 1_000_000, bytes: 1 << 30 };
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +100,8 @@ impl Log {
         worker: Option<&WorkerId>,
         verified: Option<&Verified>,
     ) -> Appended {
-        let append = Append { entries, worker, now: self.clock.now(), verified };
+        let now = self.clock.now();
+        let append = Append { entries, worker, now, verified, limits: LIMITS };
         self.live.append(task, append).await.expect("an answer")
     }
 
@@ -106,8 +112,14 @@ impl Log {
 
     /// Opens the log for an attempt and appends its first entry.
     async fn open_for(&self, task: &TaskId, attempt: u32, worker: Option<&WorkerId>) -> u64 {
-        let verified = verified(self.seen(task).await, attempt, worker, self.clock.now());
+        let verified = self.verified(task, attempt, worker).await;
         kept(self.try_append_as(task, &[object("first")], worker, Some(&verified)).await)
+    }
+
+    /// What the durable truth says of `attempt`, looked up after the fence was seen.
+    async fn verified(&self, task: &TaskId, attempt: u32, worker: Option<&WorkerId>) -> Verified {
+        let fence = self.seen(task).await;
+        verified(&*self.live, task, fence, attempt, worker, self.clock.now()).await
     }
 
     /// A task whose first attempt has begun to report, without a worker's name.
@@ -181,7 +193,10 @@ impl Log {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let after = entries.last().map_or(0, |entry| entry.seq_id);
-            let page = self.live.read(task, after, 100).await.expect("a page");
+            let mut page = self.live.read(task, after, 100).await.expect("a page");
+            if page.entries.is_empty() && page.behind > after {
+                page = self.live.read(task, page.behind, 100).await.expect("a page");
+            }
             if page.entries.is_empty() {
                 return entries;
             }
@@ -197,9 +212,17 @@ fn redis_log(url: &str, namespace: &str) -> (RedisLive, Arc<Hub>) {
 }
 
 /// What the durable truth says of `attempt`, nothing being sealed.
-fn verified(fence: Fence, attempt: u32, worker: Option<&WorkerId>, now: Timestamp) -> Verified {
-    let expires_at = now.plus(Duration::from_hours(1));
-    Verified { fence, attempt, worker: worker.cloned(), last_sealed: 0, expires_at }
+async fn verified(
+    live: &dyn Live,
+    task: &TaskId,
+    fence: Fence,
+    attempt: u32,
+    worker: Option<&WorkerId>,
+    now: Timestamp,
+) -> Verified {
+    let (worker, expires_at) = (worker.cloned(), now.plus(Duration::from_hours(1)));
+    let memory = live.memory(task).await.expect("a memory");
+    Verified { fence, attempt, worker, last_sealed: 0, sealed_bytes: 0, memory, expires_at }
 }
 
 fn object(text: &str) -> JsonObject {
@@ -214,7 +237,7 @@ fn worker(name: &str) -> WorkerId {
 fn kept(appended: Appended) -> u64 {
     match appended {
         Appended::Kept { last_seq_id } => last_seq_id,
-        Appended::Unverified(fence) => panic!("refused by {fence}"),
+        refused => panic!("refused: {refused:?}"),
     }
 }
 
@@ -222,7 +245,7 @@ fn kept(appended: Appended) -> u64 {
 fn refused(appended: Appended) -> Fence {
     match appended {
         Appended::Unverified(fence) => fence,
-        Appended::Kept { last_seq_id } => panic!("kept as {last_seq_id}"),
+        other => panic!("not refused by a fence: {other:?}"),
     }
 }
 
@@ -243,6 +266,6 @@ async fn event(subscription: &mut Subscription) -> Event {
 async fn entry_heard(subscription: &mut Subscription) -> u64 {
     match event(subscription).await {
         Event::Progress(entry) => entry.seq_id,
-        Event::Status(change) => panic!("no entry: {change:?}"),
+        other => panic!("no entry: {other:?}"),
     }
 }

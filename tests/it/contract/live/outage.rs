@@ -4,21 +4,21 @@ use task_tracker::clock::Clock;
 use task_tracker::domain::{Event, TaskId, TaskType};
 use task_tracker::live::{Append, Appended, Error, Hub, Live, Signal, Subscription};
 
-use super::{broker, hear, kept, object, redis_log, refused, verified};
+use super::{LIMITS, broker, hear, kept, object, redis_log, refused, verified};
 use crate::contract::broker::Broker;
 use crate::harness::{PATIENCE, eventually};
 
 /// Appends one entry, opening the log if it must.
 async fn append(live: &impl Live, task: &TaskId) -> u64 {
     let (entries, now) = ([object("one")], Clock::system().now());
-    let append = Append { entries: &entries, worker: None, now, verified: None };
+    let append = Append { entries: &entries, worker: None, now, verified: None, limits: LIMITS };
     match live.append(task, append).await.expect("an answer") {
-        appended @ Appended::Kept { .. } => kept(appended),
         appended @ Appended::Unverified(_) => {
-            let found = verified(refused(appended), 1, None, now);
+            let found = verified(live, task, refused(appended), 1, None, now).await;
             let append = Append { verified: Some(&found), ..append };
             kept(live.append(task, append).await.expect("an answer"))
         }
+        appended => kept(appended),
     }
 }
 
@@ -27,7 +27,7 @@ async fn newest_heard(subscription: &mut Subscription) -> u64 {
     match hear(subscription).await {
         Signal::Event(delivery) => match &delivery.event {
             Event::Progress(entry) => entry.seq_id,
-            Event::Status(_) => 0,
+            Event::Status(_) | Event::Gap(_) => 0,
         },
         Signal::Resync => 0,
     }

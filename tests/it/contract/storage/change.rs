@@ -63,7 +63,7 @@ async fn a_task_that_does_not_end_leaves_nothing_to_settle(
         let mut task = tasks.remove(0);
         task.status = Status::Pending;
         (task.worker_id, task.started_at, task.updated_at) = (None, None, at(3));
-        Ok::<_, Error>(vec![Change { task, entries: Vec::new() }])
+        Ok::<_, Error>(vec![Change { task, entries: Vec::new(), loss: None }])
     });
     released.await.unwrap();
     let task = store.get(&task.id).await;

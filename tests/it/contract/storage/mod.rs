@@ -121,7 +121,7 @@ fn ending(mut task: Task, status: Status, seconds: i64, entries: Vec<Entry>) -> 
     task.status = status;
     task.updated_at = at(seconds);
     task.completed_at = Some(at(seconds));
-    Change { task, entries }
+    Change { task, entries, loss: None }
 }
 
 /// Entries `from` to `to`, each of about `bytes`.
