@@ -95,21 +95,29 @@ impl Tracker {
     pub async fn release(&self, id: TaskId, worker: WorkerId) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let now = tracker.clock.now();
-            let task = tracker
-                .change_one(&id, Transition::Release, Some(&worker), async |mut task: Task| {
-                    // No entry of the attempt that is given back comes after the next has begun.
-                    let closed = tracker.close_log(&task, now).await?;
-                    task.status = Status::Pending;
-                    task.worker_id = None;
-                    task.started_at = None;
-                    task.updated_at = now;
-                    Ok(Change { task, entries: closed.entries, loss: closed.loss })
-                })
-                .await?;
+            tracker.know_generation().await?;
+            let mut released = tracker.release_once(&id, &worker).await;
+            if tracker.may_try_again(Error::is_away(&released)).await? {
+                released = tracker.release_once(&id, &worker).await;
+            }
+            let task = released?;
             tracker.announce(&task).await;
             tracker.wake(&task);
             Ok(task)
+        })
+        .await
+    }
+
+    async fn release_once(&self, id: &TaskId, worker: &WorkerId) -> Result<Task> {
+        let now = self.clock.now();
+        self.change_one(id, Transition::Release, Some(worker), async |mut task: Task| {
+            // No entry of the attempt that is given back comes after the next has begun.
+            let closed = self.close_log(&task, now).await?;
+            task.status = Status::Pending;
+            task.worker_id = None;
+            task.started_at = None;
+            task.updated_at = now;
+            Ok(Change { task, entries: closed.entries, loss: closed.loss })
         })
         .await
     }

@@ -30,6 +30,9 @@ const CONCURRENCY: usize = 16;
 /// How long an end may stay unsettled before another node takes it for abandoned.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
+/// How a task is to end: by which word, by whom, and what it leaves.
+type End = (Transition, Option<WorkerId>, Option<JsonObject>, Option<JsonObject>);
+
 /// A log that takes no more entries of an attempt.
 #[derive(Debug)]
 pub(super) struct ClosedLog {
@@ -80,27 +83,36 @@ impl Tracker {
     ) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let mut newest = None;
-            let mut end = async || {
-                let (result, error) = (result.clone(), error.clone());
-                tracker
-                    .change_one(&id, transition, worker.as_ref(), async |task: Task| {
-                        let status = transition.rule().to.unwrap_or(task.status);
-                        let ending = Ending { status, result, error, at: tracker.clock.now() };
-                        let (change, last) = tracker.close(task, ending).await?;
-                        newest = last;
-                        Ok(change)
-                    })
-                    .await
-            };
-            let ended = match end().await {
-                Err(Error::Unavailable(_)) if tracker.note_unnoted().await? => end().await?,
-                ended => ended?,
-            };
+            tracker.know_generation().await?;
+            let end = (transition, worker, result, error);
+            let mut ended = tracker.finish_once(&id, end.clone()).await;
+            if tracker.may_try_again(Error::is_away(&ended)).await? {
+                ended = tracker.finish_once(&id, end).await;
+            }
+            let (ended, newest) = ended?;
             tracker.settle_or_leave(&ended, newest).await;
             Ok(ended)
         })
         .await
+    }
+
+    /// Ends a task; says the number of its newest entry, where the log knows it.
+    async fn finish_once(
+        &self,
+        id: &TaskId,
+        (transition, worker, result, error): End,
+    ) -> Result<(Task, Option<u64>)> {
+        let mut newest = None;
+        let ended = self
+            .change_one(id, transition, worker.as_ref(), async |task: Task| {
+                let status = transition.rule().to.unwrap_or(task.status);
+                let ending = Ending { status, result, error, at: self.clock.now() };
+                let (change, last) = self.close(task, ending).await?;
+                newest = last;
+                Ok(change)
+            })
+            .await?;
+        Ok((ended, newest))
     }
 
     /// Ends every overdue task, in bounded batches; says how many. Nodes that sweep at once share the work.
@@ -108,9 +120,14 @@ impl Tracker {
     pub async fn sweep(&self) -> Result<u64> {
         let tracker = self.clone();
         self.to_the_end(async move {
+            tracker.know_generation().await?;
             let mut swept = 0;
             for _ in 0..SWEEP_BATCHES {
-                let batch = tracker.sweep_batch(tracker.clock.now()).await?;
+                let mut batch = tracker.sweep_batch(tracker.clock.now()).await;
+                if tracker.may_try_again(Error::is_away(&batch)).await? {
+                    batch = tracker.sweep_batch(tracker.clock.now()).await;
+                }
+                let batch = batch?;
                 swept += batch;
                 if batch < u64::from(SWEEP_BATCH) {
                     break;
@@ -138,10 +155,7 @@ impl Tracker {
                 );
                 Ok::<_, Error>(changes.into_iter().map(|(change, _)| change).collect())
             })
-            .await;
-        // The next batch, or the next round, is let go on.
-        self.note_unnoted().await?;
-        let ended = ended?;
+            .await?;
         let rule = Transition::Timeout.rule();
         futures::stream::iter(&ended)
             .for_each_concurrent(CONCURRENCY, async |task| {
@@ -168,6 +182,9 @@ impl Tracker {
     /// Closes the log of an attempt that is over and takes its entries.
     pub(super) async fn close_log(&self, task: &Task, now: Timestamp) -> Result<ClosedLog> {
         let newest = self.live.close(&task.id, task.attempt, now).await?;
+        if task.attempt == 0 {
+            return Ok(ClosedLog { entries: Vec::new(), loss: None, newest: None });
+        }
         let memory = self.live.memory(&task.id).await?;
         let loss = self.loss(task, &memory)?;
         let entries = self.log_of(&task.id, newest).await?;

@@ -50,12 +50,33 @@ impl Tracker {
     }
 
     /// Notes what [`Tracker::loss`] could not look up; says whether it may be asked again.
-    pub(super) async fn note_unnoted(&self) -> Result<bool> {
+    async fn note_unnoted(&self) -> Result<bool> {
         let unnoted = self.generations().unnoted.take();
         match unnoted {
             Some(generation) => self.note_generation(&generation).await.map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Looks which generation there is, if this node has not yet. While the log is away it does not know, and
+    /// what needs the log fails by itself.
+    pub(super) async fn know_generation(&self) -> Result<()> {
+        if self.generations().generation.is_some() {
+            return Ok(());
+        }
+        match self.live.generation().await {
+            Ok(generation) => self.note_generation(&generation).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether what closed a log and failed may be done once more: the log lost its memory just now,
+    /// which is noted hereby.
+    pub(super) async fn may_try_again(&self, is_away: bool) -> Result<bool> {
+        if !is_away {
+            return Ok(false);
+        }
+        self.note_unnoted().await
     }
 
     /// What the log may have lost of a task. It asks nobody, for its caller may hold a row of the

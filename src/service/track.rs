@@ -116,10 +116,9 @@ impl Tracker {
             return Ok(Past::Entries(page.entries));
         }
         // The log begins further on, or is not there: what is before it is sealed, or gone for good.
-        if after < page.behind || page.last_seq_id == 0 {
-            if let Some(past) = self.sealed_past(id, after).await? {
-                return Ok(past);
-            }
+        let is_elsewhere = after < page.behind || page.last_seq_id == 0;
+        if is_elsewhere && let Some(past) = self.sealed_past(id, after).await? {
+            return Ok(past);
         }
         if after < page.behind {
             let at = self.clock.now();

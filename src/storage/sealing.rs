@@ -121,7 +121,8 @@ impl Storage {
     }
 
     /// Seals entries of a task whatever its status, and notes what was lost behind them; says how far
-    /// it is sealed now. Sealing the same twice leaves it once. Where the task is not there, nothing is done.
+    /// it is sealed now. Sealing the same twice leaves it once. Where the task is not there nothing is done,
+    /// and of one that has ended nothing can be lost any more: 0.
     pub async fn seal(
         &self,
         id: &TaskId,
@@ -130,8 +131,9 @@ impl Storage {
     ) -> Result<u64, Error> {
         let mut transaction = self.database.begin().await?;
         let lock = dialect::for_update(transaction.kind());
+        let active = if loss.is_some() { " AND completed_at IS NULL" } else { "" };
         let held: Option<IdRow> =
-            Statement::new(format!("SELECT id FROM tracker_tasks WHERE id = $1{lock}"))
+            Statement::new(format!("SELECT id FROM tracker_tasks WHERE id = $1{active}{lock}"))
                 .bind(id)
                 .fetch_optional(transaction.executor())
                 .await?;

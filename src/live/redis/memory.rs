@@ -13,6 +13,7 @@
 //! server that was not looked at. (Redis 6 writes scripts into snapshots where it has replicas; there the next
 //! look, every other second, is what notices.)
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redis::aio::ConnectionManager;
@@ -41,13 +42,16 @@ pub(super) struct Lookout {
     key: String,
     last: RwLock<Option<Arc<Look>>>,
     looking: Mutex<()>,
+    /// Looks that came to nothing.
+    failed: AtomicU64,
     remember: Script,
 }
 
 impl Lookout {
     pub(super) fn new(key: String) -> Self {
         let remember = Script::new(include_str!("remember.lua"));
-        Self { key, last: RwLock::default(), looking: Mutex::default(), remember }
+        let (last, looking, failed) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
+        Self { key, last, looking, failed, remember }
     }
 
     /// The last look, or the first.
@@ -64,13 +68,20 @@ impl Lookout {
         server: &ConnectionManager,
         stale: Option<&Arc<Look>>,
     ) -> RedisResult<Arc<Look>> {
+        let failed = self.failed.load(Ordering::SeqCst);
         let _one_at_a_time = self.looking.lock().await;
-        if let Some(look) = self.cached() {
-            if !stale.is_some_and(|stale| Arc::ptr_eq(stale, &look)) {
-                return Ok(look);
-            }
+        let is_stale = |look: &Arc<Look>| stale.is_some_and(|stale| Arc::ptr_eq(stale, look));
+        if let Some(look) = self.cached().filter(|look| !is_stale(look)) {
+            return Ok(look);
         }
-        let look = Arc::new(self.look(server.clone()).await?);
+        // Who waited for a look in vain does not wait for one more: a server that is away is away for all.
+        if self.failed.load(Ordering::SeqCst) > failed {
+            return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
+        }
+        let look = self.look(server.clone()).await;
+        let look = Arc::new(look.inspect_err(|_| {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+        })?);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look));
         Ok(look)
     }

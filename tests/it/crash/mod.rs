@@ -6,8 +6,11 @@
 //! | `late` | an entry that is acknowledged while the end is being committed |
 //! | `closing` | a node that is told to stop while it has work in flight |
 //! | `lost` | publications and wakes that never arrive |
+//! | `sealing` | a node that dies while it seals the log of a running task |
+//! | `memory` | a live log that comes back empty or older |
 //! | `kill` | real processes, killed for real |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
+//! | `told` | what a reader was told, gaps and all |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
@@ -18,7 +21,10 @@ mod faulty;
 mod kill;
 mod late;
 mod lost;
+mod memory;
 mod process;
+mod sealing;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! own, with a clock it can move. A test waits on facts: [`eventually`], never a sleep.
 
 mod events;
+mod sealed;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use events::{Event, Events, Frames};
+pub use sealed::{Row, rows_in};
 
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -32,7 +32,7 @@ use task_tracker::live::{
     Append, Appended, CLOSED_FOR, Error, Fence, Hub, Limits, Live, Signal, Subscription, Verified,
 };
 
-use super::broker;
+use super::broker::{self, Broker};
 use crate::harness::{Ground, Mode, PATIENCE, eventually, redis_url};
 
 /// So much that no test comes near it by chance.
@@ -68,6 +68,14 @@ impl Log {
     /// The log as another process finds it.
     async fn again(&self) -> Self {
         Self::open_on(self.backend, Arc::clone(&self.ground)).await
+    }
+
+    /// A log in Redis on a broker of the test's own.
+    async fn on_broker(broker: &Broker) -> Self {
+        let (live, hub) = redis_log(&broker.url(), "tracker");
+        hub.subscribe(&TaskId::new()).await.expect("a connection");
+        let ground = Arc::new(Ground::new(Mode::Embedded).await);
+        Self { live: Arc::new(live), hub, clock: Clock::system(), backend: Backend::Redis, ground }
     }
 
     async fn open_on(backend: Backend, ground: Arc<Ground>) -> Self {
@@ -177,7 +185,9 @@ impl Log {
 
     /// The documented name of a key of this log in Redis.
     fn key(&self, kind: &str, task: &TaskId) -> String {
-        format!("{}:{kind}:{{{task}}}", self.ground.namespace())
+        let is_own = self.ground.database_url().is_none();
+        let namespace = if is_own { "tracker" } else { self.ground.namespace() };
+        format!("{namespace}:{kind}:{{{task}}}")
     }
 
     async fn redis(&self) -> redis::aio::MultiplexedConnection {

@@ -30,6 +30,21 @@ async fn history(store: &Store, id: &TaskId) -> (Vec<Entry>, usize) {
     }
 }
 
+impl Store {
+    /// The whole sealed history, which has no gaps.
+    pub async fn history(&self, id: &TaskId) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.last().map_or(0, |entry| entry.seq_id);
+            let page = page(self, id, after).await;
+            if page.is_empty() {
+                return entries;
+            }
+            entries.extend(page);
+        }
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_history_of_many_entries_is_read_in_pages(

@@ -5,6 +5,7 @@
 //! | `tasks` | registering, claiming, reading |
 //! | `change` | the one way a status changes, and what it leaves to settle |
 //! | `entries` | sealed history |
+//! | `sealing` | how histories grow while tasks run, and what is gone for good |
 //! | `lists` | pages and counts |
 //! | `schema` | what the databases themselves refuse; migrations |
 
@@ -12,6 +13,7 @@ mod change;
 mod entries;
 mod lists;
 mod schema;
+mod sealing;
 mod tasks;
 
 use std::time::Duration;
@@ -57,9 +59,8 @@ impl Store {
     /// Registers a task and claims it.
     async fn running(&self, task_type: &str, seconds: i64) -> Task {
         let task = self.pending(task_type, seconds).await;
-        let worker: WorkerId = "worker".parse().expect("a name");
         let types = [task.task_type];
-        let claimed = self.storage.claim(&types, &worker, at(seconds)).await.expect("an answer");
+        let claimed = self.storage.claim(&types, &worker(), at(seconds)).await.expect("an answer");
         claimed.expect("the task just registered")
     }
 
@@ -134,6 +135,10 @@ fn entries(from: u64, to: u64, bytes: usize) -> Vec<Entry> {
         progress: JsonObject::from_stored(format!(r#"{{"n":{seq_id},"text":"{text}"}}"#)),
     };
     (from..=to).map(entry).collect()
+}
+
+fn worker() -> WorkerId {
+    "worker".parse().expect("a name")
 }
 
 fn types(names: &[&str]) -> Vec<TaskType> {
