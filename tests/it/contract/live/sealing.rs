@@ -258,7 +258,8 @@ async fn an_open_fence_of_an_older_memory_lets_nobody_in() {
 
 #[tokio::test]
 async fn what_was_verified_of_an_earlier_memory_lets_nobody_in() {
-    let (broker, log, task) = on(Keeps::Nothing).await;
+    let (broker, log, _) = on(Keeps::Nothing).await;
+    let task = TaskId::new();
     let stale = log.verified(&task, 1, None).await;
     broker.flush().await;
     refused(log.try_append_as(&task, &[object("stale")], None, Some(&stale)).await);
