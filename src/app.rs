@@ -17,7 +17,7 @@ use crate::http::{self, Api, Readers};
 use crate::live::embedded::EmbeddedLive;
 use crate::live::redis::RedisLive;
 use crate::live::{Hub, Live};
-use crate::service::{Room, Tracker};
+use crate::service::{Bounds, LogLimits, Room, Tracker};
 use crate::storage::{Storage, migrations};
 use crate::{background, telemetry};
 
@@ -61,8 +61,11 @@ impl App {
         migrations::run(&stores.database, config.patience).await?;
         let storage = Storage::new(stores.database);
         let front = Arc::new(config.front);
-        let room = Room { waiters: front.waiting_claims, types: front.waiting_types };
-        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, room);
+        let bounds = Bounds {
+            room: Room { waiters: front.waiting_claims, types: front.waiting_types },
+            log: LogLimits { entries: config.task_entries, bytes: config.task_bytes },
+        };
+        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds);
         let figures = telemetry::figures().context("the figures cannot be recorded")?;
         let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
         let api = Api {
@@ -80,7 +83,7 @@ impl App {
         let server = http::server::serve(listener, http::router(api), front, closing);
         let server = tokio::spawn(server);
         let duties = TaskTracker::new();
-        background::start(&tracker, config.sweep_every, &duties);
+        background::start(&tracker, config.sweep_every, config.seal_every, &duties);
         let grace = config.shutdown_grace;
         Ok(Self { address, tracker, duties, server, upkeep, grace, _lock: stores.lock })
     }

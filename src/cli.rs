@@ -11,7 +11,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    BODY_BYTES, CLUSTER_SCHEMES, Config, ENTRY_BYTES, Mode, RedisTls, SERVER_SCHEMES,
+    BODY_BYTES, CLUSTER_SCHEMES, Config, ENTRY_BYTES, Mode, RedisTls, SERVER_SCHEMES, TASK_BYTES,
+    TASK_ENTRIES,
 };
 use crate::http::Limits;
 pub use front::FrontArgs;
@@ -131,9 +132,20 @@ pub struct LimitArgs {
     /// Bytes of one progress entry at most
     #[arg(long, env = "TASK_TRACKER_MAX_ENTRY_BYTES", default_value_t = ENTRY_BYTES, value_name = "BYTES")]
     pub max_entry_bytes: usize,
+    /// Entries of one task at most
+    #[arg(long, env = "TASK_TRACKER_MAX_TASK_ENTRIES", default_value_t = TASK_ENTRIES, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub max_task_entries: u64,
+    /// Bytes of all entries of one task at most
+    #[arg(long, env = "TASK_TRACKER_MAX_TASK_BYTES", default_value_t = TASK_BYTES, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000_000))]
+    pub max_task_bytes: u64,
     /// Seconds between two looks for overdue tasks
     #[arg(long, env = "TASK_TRACKER_SWEEP_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
     pub sweep_seconds: f64,
+    /// Seconds between two rounds that move entries of running tasks from the live log to the database
+    #[arg(long, env = "TASK_TRACKER_SEAL_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
+    pub seal_seconds: f64,
     /// Origins whose pages may read and write, separated by commas; none: every page may read
     #[arg(long, env = "TASK_TRACKER_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
@@ -252,6 +264,9 @@ impl ServeArgs {
         if !(0.05..=3600.0).contains(&limits.sweep_seconds) {
             wrong.push("TASK_TRACKER_SWEEP_SECONDS must be between 0.05 and 3600".into());
         }
+        if !(0.05..=60.0).contains(&limits.seal_seconds) {
+            wrong.push("TASK_TRACKER_SEAL_SECONDS must be between 0.05 and 60".into());
+        }
         let mut cors_origins = Vec::new();
         for origin in limits.cors_origins.iter().filter(|origin| !origin.is_empty()) {
             match origin.parse() {
@@ -274,7 +289,10 @@ impl ServeArgs {
                 entry_bytes: limits.max_entry_bytes,
             },
             front,
+            task_entries: limits.max_task_entries,
+            task_bytes: limits.max_task_bytes,
             sweep_every: Duration::from_secs_f64(limits.sweep_seconds),
+            seal_every: Duration::from_secs_f64(limits.seal_seconds),
             shutdown_grace: Duration::from_secs(self.shutdown_grace_seconds),
             patience: Duration::from_secs(self.data.patience_seconds),
             cors_origins,
@@ -344,12 +362,15 @@ mod tests {
             "9999999",
             "--sweep-seconds",
             "0",
+            "--seal-seconds",
+            "0",
             "--cors-origins",
             "example.org",
         ])
         .unwrap_err()
         .to_string();
-        for word in ["DATABASE_URL", "REDIS_URL", "NAMESPACE", "MAX_ENTRY", "SWEEP", "CORS"] {
+        for word in ["DATABASE_URL", "REDIS_URL", "NAMESPACE", "MAX_ENTRY", "SWEEP", "SEAL", "CORS"]
+        {
             assert!(said.contains(word), "{word} in {said}");
         }
         assert!(!said.contains("secret"), "{said}");

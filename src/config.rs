@@ -45,8 +45,14 @@ pub struct Config {
     pub limits: Limits,
     /// What a client may cost.
     pub front: Front,
+    /// The largest number an entry of a task may get.
+    pub task_entries: u64,
+    /// Bytes of all entries of a task at most.
+    pub task_bytes: u64,
     /// How often overdue tasks are looked for.
     pub sweep_every: Duration,
+    /// How often logs of running tasks are sealed.
+    pub seal_every: Duration,
     /// How long requests in flight have when the node closes.
     pub shutdown_grace: Duration,
     /// How long a start waits for the database.
@@ -59,6 +65,10 @@ pub struct Config {
 pub const BODY_BYTES: usize = 1 << 20;
 /// Bytes of a progress entry unless said otherwise.
 pub const ENTRY_BYTES: usize = 256 << 10;
+/// Entries of a task unless said otherwise.
+pub const TASK_ENTRIES: u64 = 1_000_000;
+/// Bytes of all entries of a task unless said otherwise.
+pub const TASK_BYTES: u64 = 256 << 20;
 
 impl Config {
     /// Defaults around a mode, on a free port of the loopback.
@@ -71,7 +81,10 @@ impl Config {
             namespace: "tracker".to_owned(),
             limits: Limits { body_bytes: BODY_BYTES, entry_bytes: ENTRY_BYTES },
             front: Front::default(),
+            task_entries: TASK_ENTRIES,
+            task_bytes: TASK_BYTES,
             sweep_every: Duration::from_secs(2),
+            seal_every: Duration::from_secs(2),
             shutdown_grace: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             cors_origins: Vec::new(),

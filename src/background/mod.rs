@@ -30,7 +30,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration) -> [Duty; 10] {
+fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 12] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -56,6 +56,18 @@ fn duties(sweep_every: Duration) -> [Duty; 10] {
             name: "find_stalls",
             every: sweep_every,
             round: |tracker| async move { tracker.find_stalls().await }.boxed(),
+        },
+        // Moves what is live of running tasks to the durable truth.
+        Duty {
+            name: "seal",
+            every: seal_every,
+            round: |tracker| async move { tracker.seal().await }.boxed(),
+        },
+        // The same for what a node left that died.
+        Duty {
+            name: "seal_left",
+            every: seal_every * 15,
+            round: |tracker| async move { tracker.seal_left().await }.boxed(),
         },
         // Publishes ends that a crash left committed and unpublished.
         Duty {
@@ -97,8 +109,8 @@ fn duties(sweep_every: Duration) -> [Duty; 10] {
 }
 
 /// Starts every duty on `tasks`; they end when the service closes, after the round they are in.
-pub fn start(tracker: &Tracker, sweep_every: Duration, tasks: &TaskTracker) {
-    for duty in duties(sweep_every) {
+pub fn start(tracker: &Tracker, sweep_every: Duration, seal_every: Duration, tasks: &TaskTracker) {
+    for duty in duties(sweep_every, seal_every) {
         tasks.spawn(keep(duty, tracker.clone()));
     }
 }

@@ -199,6 +199,12 @@ impl From<String> for Value {
     }
 }
 
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
 impl From<Status> for Value {
     fn from(value: Status) -> Self {
         Self::Text(Some(value.as_str().to_owned()))

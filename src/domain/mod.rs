@@ -28,6 +28,6 @@ pub use lifecycle::{Status, Transition};
 pub use name::{LeaseToken, Reason, TaskId, TaskType, WorkerId};
 pub use once::{Key, Keyed, Receipt};
 pub use progress::Entry;
-pub use stream::{Event, Join, Notice, StatusChange};
+pub use stream::{Event, Gap, Join, Notice, StatusChange};
 pub use task::{Cancellation, Ending, NewTask, Task, Terms};
 pub use time::Timestamp;

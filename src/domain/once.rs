@@ -6,6 +6,7 @@
 //! whose reason has passed, and refused requests fill no table.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -102,8 +103,15 @@ impl Receipt {
 pub struct Keyed<T> {
     /// The key.
     pub key: Key,
-    /// Called once, before the outcome is committed.
-    pub answer: Box<dyn FnOnce(&T) -> String + Send + Sync>,
+    /// Called before the outcome is committed.
+    pub answer: Arc<dyn Fn(&T) -> String + Send + Sync>,
+}
+
+// Derived it would ask the same of what is answered for.
+impl<T> Clone for Keyed<T> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), answer: Arc::clone(&self.answer) }
+    }
 }
 
 impl<T> fmt::Debug for Keyed<T> {

@@ -18,6 +18,8 @@ pub enum Event {
     Status(StatusChange),
     /// Something is to be known of a task in progress. It may be lost: the task says the same.
     Notice(Notice),
+    /// Entries are gone for good.
+    Gap(Gap),
 }
 
 /// What is to be known of a task that stays in progress.
@@ -51,6 +53,18 @@ pub enum What {
     },
     /// There is progress again.
     Recovered,
+}
+
+/// Numbers whose entries are gone for good: they were given, or may have been, and the live log lost its
+/// memory before they were sealed. Counting went on behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first number.
+    pub from: u64,
+    /// The last number.
+    pub to: u64,
+    /// When it was noticed.
+    pub at: Timestamp,
 }
 
 /// A task came to a status. A terminal one is the last event of its stream.
@@ -100,7 +114,8 @@ impl StatusChange {
 /// starting point once, in order, whatever was published twice, early, late or not at all.
 ///
 /// The reader subscribes first, then reads the log, then takes what is live. Both offer
-/// entries that the other may have brought already; the numbers decide.
+/// entries that the other may have brought already; the numbers decide. What is gone for good the
+/// log says as a [`Gap`], which is passed over once, in its place.
 #[derive(Debug, Clone)]
 pub struct Join {
     cursor: u64,
@@ -140,6 +155,16 @@ impl Join {
         }
     }
 
+    /// Passes over what is gone; says what of it this reader has not seen, if anything.
+    pub fn pass_over(&mut self, gap: Gap) -> Option<Gap> {
+        if gap.to <= self.cursor {
+            return None;
+        }
+        let from = gap.from.max(self.cursor + 1);
+        self.cursor = gap.to;
+        Some(Gap { from, ..gap })
+    }
+
     /// Whether nothing up to `last_seq_id` is missing.
     pub fn is_complete(&self, last_seq_id: u64) -> bool {
         self.cursor >= last_seq_id
@@ -148,9 +173,14 @@ impl Join {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    /// How far counting goes on behind what is sealed when the rest is lost.
+    const WINDOW: u64 = 10;
 
     /// What may befall a reader.
     #[derive(Debug, Clone)]
@@ -161,31 +191,112 @@ mod tests {
         Echo { seq_id: u64 },
         /// The reader reads the log of its own accord, as after a lost subscription.
         ReadLog { page: usize },
+        /// Everything so far is sealed.
+        Seal,
+        /// What is not sealed is lost.
+        Lose,
+    }
+
+    /// What is appended, and what became of it.
+    #[derive(Debug, Default)]
+    struct Log {
+        newest: u64,
+        sealed: u64,
+        kept: BTreeSet<u64>,
+        gaps: Vec<Gap>,
+    }
+
+    /// What a reader was given.
+    #[derive(Debug, PartialEq)]
+    enum Given {
+        Entry(u64),
+        Gap(u64, u64),
+    }
+
+    impl Log {
+        fn append(&mut self) -> u64 {
+            self.newest += 1;
+            self.kept.insert(self.newest);
+            self.newest
+        }
+
+        fn seal(&mut self) {
+            self.sealed = self.newest;
+        }
+
+        fn lose(&mut self) {
+            let (from, to) = (self.sealed + 1, self.sealed + WINDOW);
+            self.kept.retain(|seq_id| *seq_id < from);
+            let at = Timestamp::from_micros(0).unwrap();
+            self.gaps.push(Gap { from, to, at });
+            (self.newest, self.sealed) = (to, to);
+        }
+
+        /// Reads on from where the reader is, as far as `page` goes.
+        fn read(&self, join: &mut Join, page: usize, out: &mut Vec<Given>) {
+            for _ in 0..page {
+                let next = join.cursor() + 1;
+                if self.kept.contains(&next) {
+                    assert_eq!(join.offer(next), Offer::Next);
+                    out.push(Given::Entry(next));
+                } else if let Some(gap) = self.gaps.iter().find(|gap| gap.to >= next) {
+                    assert!(gap.from <= next, "neither kept nor gone: {next}");
+                    let unseen = join.pass_over(*gap).expect("not seen yet");
+                    assert_eq!(unseen.from, next);
+                    out.push(Given::Gap(unseen.from, unseen.to));
+                }
+            }
+        }
+
+        fn deliver(&self, join: &mut Join, seq_id: u64, out: &mut Vec<Given>) {
+            loop {
+                match join.offer(seq_id) {
+                    Offer::Next => return out.push(Given::Entry(seq_id)),
+                    Offer::Seen => return,
+                    Offer::Missing => self.read(join, 3, out),
+                }
+            }
+        }
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0_usize..3).prop_map(|copies| Step::Append { copies }),
-            1 => (1_u64..20).prop_map(|seq_id| Step::Echo { seq_id }),
-            1 => (1_usize..5).prop_map(|page| Step::ReadLog { page }),
+            8 => (0_usize..3).prop_map(|copies| Step::Append { copies }),
+            2 => (1_u64..20).prop_map(|seq_id| Step::Echo { seq_id }),
+            2 => (1_usize..5).prop_map(|page| Step::ReadLog { page }),
+            2 => Just(Step::Seal),
+            1 => Just(Step::Lose),
         ]
     }
 
-    fn read_log(join: &mut Join, appended: u64, page: usize, out: &mut Vec<u64>) {
-        for seq_id in (join.cursor() + 1..=appended).take(page) {
-            assert_eq!(join.offer(seq_id), Offer::Next);
-            out.push(seq_id);
-        }
-    }
-
-    fn deliver(join: &mut Join, seq_id: u64, appended: u64, out: &mut Vec<u64>) {
-        loop {
-            match join.offer(seq_id) {
-                Offer::Next => return out.push(seq_id),
-                Offer::Seen => return,
-                Offer::Missing => read_log(join, appended, 3, out),
+    /// Walks a reader that begins behind `after` through `steps` and to the end.
+    fn walk(after: u64, steps: Vec<Step>) -> (Vec<Given>, Log) {
+        let (mut join, mut log, mut out) = (Join::after(after), Log::default(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Append { copies } => {
+                    // Never more than may be lost at once.
+                    if log.newest - log.sealed == WINDOW {
+                        log.seal();
+                    }
+                    let seq_id = log.append();
+                    for _ in 0..copies {
+                        log.deliver(&mut join, seq_id, &mut out);
+                    }
+                }
+                Step::Echo { seq_id } if log.kept.contains(&seq_id) => {
+                    log.deliver(&mut join, seq_id, &mut out);
+                }
+                Step::Echo { .. } => {}
+                Step::ReadLog { page } => log.read(&mut join, page, &mut out),
+                Step::Seal => log.seal(),
+                Step::Lose => log.lose(),
             }
         }
+        while !join.is_complete(log.newest) {
+            log.read(&mut join, 2, &mut out);
+        }
+        (out, log)
     }
 
     proptest! {
@@ -194,27 +305,42 @@ mod tests {
             after in 0_u64..10,
             steps in prop::collection::vec(step(), 0..60),
         ) {
-            let (mut join, mut appended, mut out) = (Join::after(after), 0_u64, Vec::new());
-            for step in steps {
-                match step {
-                    Step::Append { copies } => {
-                        appended += 1;
-                        for _ in 0..copies {
-                            deliver(&mut join, appended, appended, &mut out);
-                        }
-                    }
-                    Step::Echo { seq_id } if seq_id <= appended => {
-                        deliver(&mut join, seq_id, appended, &mut out);
-                    }
-                    Step::Echo { .. } => {}
-                    Step::ReadLog { page } => read_log(&mut join, appended, page, &mut out),
-                }
-            }
-            while !join.is_complete(appended) {
-                read_log(&mut join, appended, 2, &mut out);
-            }
-            let expected: Vec<u64> = (after + 1..=appended).collect();
+            let steps = steps.into_iter().filter(|step| !matches!(step, Step::Lose)).collect();
+            let (out, log) = walk(after, steps);
+            let expected: Vec<Given> = (after + 1..=log.newest).map(Given::Entry).collect();
             prop_assert_eq!(out, expected);
         }
+
+        #[test]
+        fn a_reader_is_told_of_every_number_once_as_an_entry_or_as_gone(
+            after in 0_u64..10,
+            steps in prop::collection::vec(step(), 0..60),
+        ) {
+            let (out, log) = walk(after, steps);
+            let mut next = after + 1;
+            for given in &out {
+                let (from, to) = match *given {
+                    Given::Entry(seq_id) => (seq_id, seq_id),
+                    Given::Gap(from, to) => (from, to),
+                };
+                prop_assert_eq!(from, next, "{:?}", out);
+                next = to + 1;
+            }
+            prop_assert_eq!(next, log.newest.max(after) + 1);
+            for seq_id in log.kept.range(after + 1..) {
+                prop_assert!(out.contains(&Given::Entry(*seq_id)), "{} is kept", seq_id);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_reader_has_seen_before_it_was_lost_is_not_gone_for_it() {
+        let at = Timestamp::from_micros(0).unwrap();
+        let gap = Gap { from: 41, to: 50, at };
+        let mut join = Join::after(45);
+        assert_eq!(join.pass_over(gap), Some(Gap { from: 46, ..gap }));
+        assert_eq!(join.pass_over(gap), None, "once");
+        assert_eq!(join.offer(51), Offer::Next);
+        assert_eq!(Join::after(60).pass_over(gap), None);
     }
 }

@@ -4,6 +4,8 @@
 //! Where the draft has a twin in flight refused with 409, here it waits and hears the same answer. Only what was done is
 //! remembered, see [`crate::domain::once`].
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
@@ -108,10 +110,10 @@ impl SentKey {
         &self,
         word: &str,
         task: Option<&TaskId>,
-        answer: impl FnOnce(&T) -> Answer + Send + Sync + 'static,
+        answer: impl Fn(&T) -> Answer + Send + Sync + 'static,
     ) -> Option<Keyed<T>> {
         let scope = task.map_or_else(|| word.to_owned(), |task| format!("{word} {task}"));
-        let answer = Box::new(move |done: &T| answer(done).text());
+        let answer = Arc::new(move |done: &T| answer(done).text());
         Some(Keyed { key: self.in_scope(scope)?, answer })
     }
 }

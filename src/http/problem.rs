@@ -42,6 +42,8 @@ pub enum Code {
     InvalidTransition,
     /// The caller's token is of an attempt that is over.
     LeaseLost,
+    /// The history of the task may not become longer.
+    LogFull,
     /// Too large.
     BodyTooLarge,
     /// Not the content type that is read here.
@@ -80,6 +82,7 @@ impl Code {
                 ("invalid_transition", S::CONFLICT, "The status of the task does not allow this")
             }
             Self::LeaseLost => ("lease_lost", S::CONFLICT, "The attempt of this lease is over"),
+            Self::LogFull => ("log_full", S::CONFLICT, "The history of the task is full"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::UnsupportedMediaType => (
                 "unsupported_media_type",
@@ -129,6 +132,9 @@ impl Code {
             ),
             Self::LeaseLost => {
                 Problem::from_refused("task tz4a98xxat96iws9zmbrgj3a", Refused::LeaseLost)
+            }
+            Self::LogFull => {
+                problem("the log of task tz4a98xxat96iws9zmbrgj3a may not become longer")
             }
             Self::BodyTooLarge => problem("the body is larger than 1048576 bytes"),
             Self::UnsupportedMediaType => problem("the content type must be application/json"),
@@ -270,6 +276,7 @@ impl From<service::Error> for Problem {
             E::TaskExists(_) => Self::new(Code::TaskExists, error.to_string()),
             E::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
             E::TooManyClaims => Self::new(Code::TooManyClaims, error.to_string()),
+            E::LogFull(_) => Self::new(Code::LogFull, error.to_string()),
             E::Refused { task, refused } => {
                 // Information: a caller is late or lost a race, which an operator may want to follow.
                 tracing::info!(task.id = %task, %refused, "refused");

@@ -12,8 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Id, Query, too_large};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, repeated};
-use super::problem::{Code, Problem};
-use super::wire::{HolderProblems, Standing};
+use super::problem::{Code, Problem, problems};
+use super::wire::Standing;
 use super::{Api, pace};
 use crate::domain::json::InvalidJson;
 use crate::domain::progress::SEQ_ID;
@@ -24,6 +24,11 @@ use crate::service::{Accepted, progress_scope};
 const MOST_ENTRIES: usize = 10_000;
 /// Lines that are appended at once when they arrive together: of the largest, a few times a body.
 const LINES_AT_ONCE: usize = 64;
+
+problems!(
+    /// Of a call that adds to the history of a task.
+    ProgressProblems: MalformedBody, NotTheWorker, TaskNotFound, InvalidTransition, LogFull,
+    BodyTooLarge, UnsupportedMediaType, ValidationFailed);
 
 /// One entry, or many: exactly one of `progress` and `entries`.
 #[derive(Deserialize, ToSchema)]
@@ -94,12 +99,15 @@ pub(super) struct ProgressQuery {
 /// appended as it arrives: what was kept stays, also when a later line is refused; the answer says how many.
 /// Whoever has nothing to say for minutes sends an empty line now and then: a silent body is ended (408). An
 /// `Idempotency-Key` is for JSON.
+///
+/// A history has an end, a million entries or 256 MiB unless configured otherwise: what goes beyond is
+/// refused with `log_full`, and the task can still be completed or failed.
 #[utoipa::path(post, path = "/tasks/{id}/progress", tag = "workers",
     params(("id" = String, Path, description = "The task's id"), ProgressQuery, KeyHeader),
     request_body(content(
         (ProgressRequest = "application/json"),
         (String = "application/x-ndjson", example = "{\"percent\":1}\n{\"percent\":2}\n"))),
-    responses((status = 200, description = "Kept", body = ProgressResponse), HolderProblems))]
+    responses((status = 200, description = "Kept", body = ProgressResponse), ProgressProblems))]
 pub(super) async fn progress(
     State(api): State<Api>,
     Id(id): Id,

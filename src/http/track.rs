@@ -22,7 +22,7 @@ use super::front::Visitor;
 use super::problem::{Problem, problems};
 use super::readers::{OpenStream, Reason};
 use crate::domain::stream::What;
-use crate::domain::{Event, Notice, StatusChange, TaskId};
+use crate::domain::{Event, Gap, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
 
 /// How often a quiet stream says that it is alive: proxies cut what is silent for a minute.
@@ -55,8 +55,10 @@ pub(super) struct TrackQuery {
 /// come once, in order, without a hole; a `progress` event has the id `<seqId>`, the terminal
 /// `status_change` the id `<last seqId>-end`, after which the server closes. A change of status that is
 /// not terminal comes without an id, and so do `cancel_requested`, `stalled` and `recovered`, which the task
-/// itself says, too. Reconnect with `Last-Event-ID` to go on where you were; after the end
-/// that is answered with 204, which tells an `EventSource` to stop. The server ends a stream after an hour or so:
+/// itself says, too. Where the broker lost its memory, entries that were not sealed yet (those of a few seconds) may be gone
+/// for good: a `gap` event in their place says which numbers, `data` being `{ "from", "to" }` and its id `<to>`; counting
+/// goes on behind it, and no number is ever given twice. Reconnect with `Last-Event-ID` to go on where you were; after the
+/// end that is answered with 204, which tells an `EventSource` to stop. The server ends a stream after an hour or so:
 /// reconnect then, too. A client that takes nothing for a minute is dropped.
 #[utoipa::path(get, path = "/tasks/{id}/track", tag = "stream",
     params(("id" = String, Path, description = "The task's id"), TrackQuery,
@@ -262,6 +264,9 @@ fn encode(task: &TaskId, event: &Event) -> Bytes {
             entry.public(),
             entry.timestamp,
         ),
+        Event::Gap(Gap { from, to, at }) => format!(
+            "id: {to}\nevent: gap\ndata: {{\"event\":\"gap\",\"data\":{{\"from\":{from},\"to\":{to}}},\"taskId\":\"{task}\",\"timestamp\":\"{at}\"}}\n\n",
+        ),
         Event::Status(change) => format!(
             "{}event: status_change\ndata: {{\"event\":\"status_change\",\"data\":{},\"taskId\":\"{task}\",\"timestamp\":\"{}\"}}\n\n",
             if change.is_end() {
@@ -350,6 +355,9 @@ mod tests {
         let json = r#"{"event":"progress","data":{"seqId":6,"percent":40},"taskId":"t1","timestamp":"2025-11-20T12:00:00.123Z"}"#;
         assert_eq!(frame, format!("id: 6\nevent: progress\ndata: {json}\n\n"));
         assert_eq!(line_of(&frame), format!("{json}\n"));
+        let frame = encode(&task, &Event::Gap(Gap { from: 46, to: 10_045, at: timestamp }));
+        let json = r#"{"event":"gap","data":{"from":46,"to":10045},"taskId":"t1","timestamp":"2025-11-20T12:00:00.123Z"}"#;
+        assert_eq!(frame, format!("id: 10045\nevent: gap\ndata: {json}\n\n"));
     }
 
     #[test]

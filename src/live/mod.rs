@@ -9,8 +9,8 @@
 //! | [`redis`] | the log in Redis, shared by all nodes |
 //! | [`embedded`] | the log in a SQLite file of this process |
 //!
-//! A log holds entries only while their task is active; the end moves them to SQL. It knows nothing of
-//! tasks: who may append is said by a fence, and where a fence says nothing the caller asks the
+//! A log holds entries only while their task is active, and of those the newest: what is sealed in SQL
+//! leaves it, and the end moves the rest. It knows nothing of tasks: who may append is said by a fence, and where a fence says nothing the caller asks the
 //! durable truth and comes back with what it found.
 
 pub mod embedded;
@@ -42,6 +42,13 @@ pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_hours(7 * 24);
 pub const KEPT_AT_LEAST: Duration = Duration::from_hours(24);
 /// Bytes a page of the log holds at about most.
 pub const PAGE_BYTES: usize = 1 << 20;
+/// Entries that a log holds unsealed at most. So the newest number that was ever given is at most this
+/// far behind the newest that is sealed, whatever becomes of the log.
+pub const WINDOW: u64 = 10_000;
+/// Bytes that a log holds at about most while any of them are unsealed.
+pub const WINDOW_BYTES: u64 = 16 << 20;
+/// Sealed entries that stay in a log, so that its newest is always at hand.
+pub const LEFT: u64 = 1;
 
 /// The log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,36 @@ pub struct Append<'a> {
     pub verified: Option<&'a Verified>,
     /// The key of the request, if it may come twice: then it is looked up before the fence is asked.
     pub key: Option<&'a Key>,
+    /// How long a log may become.
+    pub limits: Limits,
+}
+
+/// How long the log of a task may become, sealed entries and all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest number an entry may get.
+    pub entries: u64,
+    /// Bytes of all entries.
+    pub bytes: u64,
+}
+
+/// What the log remembers, and of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// The generation of its memory now. Another one means that it may have forgotten what it acknowledged.
+    pub present: String,
+    /// The generation in which the log of the task in question was begun, or begun anew; `None`
+    /// where there is no log.
+    pub log: Option<String>,
+    /// The number of the newest entry of that log; 0 where there is none.
+    pub last_seq_id: u64,
+}
+
+impl Memory {
+    /// Whether the task has a log that nothing can be missing from.
+    pub fn is_whole(&self) -> bool {
+        self.log.as_ref() == Some(&self.present) && self.last_seq_id > 0
+    }
 }
 
 /// What the durable truth says of a task in progress, looked up after `fence` was seen.
@@ -78,6 +115,11 @@ pub struct Verified {
     pub grant: Grant,
     /// The newest entry that is sealed already: counting goes on behind it.
     pub last_sealed: u64,
+    /// Bytes that are sealed already.
+    pub sealed_bytes: u64,
+    /// What was remembered of the log before looking. A log of another generation, or none, is begun
+    /// anew behind `last_sealed`: what it held is sealed or gone.
+    pub memory: Memory,
     /// When the log may be forgotten.
     pub expires_at: Timestamp,
 }
@@ -98,13 +140,19 @@ pub enum Appended {
     Before(Receipt),
     /// The key stands for another request; nothing is appended.
     Reused,
+    /// Too much of the log is unsealed: seal it, [`Live::trim`] it, and come again.
+    Full,
+    /// The log would become longer than it may.
+    TooLong,
 }
 
 /// A page of the log.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Entries in order; none where the reader is at the end.
+    /// Entries in order; none where the reader is at the end, or before the beginning.
     pub entries: Vec<Entry>,
+    /// The log begins behind this number: what is up to it is sealed, or gone.
+    pub behind: u64,
     /// The number of the newest entry of the whole log; 0 where there is no log.
     pub last_seq_id: u64,
 }
@@ -124,7 +172,8 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// Appends entries if the fence lets the caller in: counts them, keeps them, publishes them, at once.
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error>;
 
-    /// Reads entries above `after`, at most `limit` of them and about [`PAGE_BYTES`].
+    /// Reads entries above `after`, at most `limit` of them and about [`PAGE_BYTES`]. None where the log
+    /// begins further on: see [`Page::behind`].
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error>;
 
     /// Reads the newest entry of each task.
@@ -139,6 +188,14 @@ pub trait Live: Send + Sync + std::fmt::Debug {
 
     /// Reads the receipts of appends with a key that may still be asked for.
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error>;
+    /// Says what the log remembers of `task`.
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error>;
+
+    /// Looks closely whether the log may have lost its memory, and says its generation.
+    async fn generation(&self) -> Result<String, Error>;
+
+    /// Lets go of entries up to `last_sealed`, which are sealed, but for the newest [`LEFT`] of the log.
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error>;
 
     /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
     /// closes the fence again and leaves all as it is. Doing it twice does no harm.

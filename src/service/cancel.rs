@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::finish::newest;
 use super::{Error, Result, Tracker, count};
 use crate::domain::stream::What;
 use crate::domain::{
@@ -34,48 +33,64 @@ impl Tracker {
     pub async fn cancel(&self, id: TaskId, caller: Caller, cancel: Cancel) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let now = tracker.clock.now();
-            let mut last_seq_id = 0;
-            let changed = tracker
-                .storage
-                .change(Selection::One(&id), async |tasks: Vec<Task>| {
-                    let task = tasks.into_iter().next();
-                    let mut task = task.ok_or_else(|| Error::TaskNotFound(id.clone()))?;
-                    Transition::Cancel
-                        .check(task.status, &task.holder(), &caller)
-                        .map_err(|refused| Error::refused(&id, refused))?;
-                    let may_go_on =
-                        task.status == Status::InProgress && !cancel.force && caller.is_anonymous();
-                    let deadline = may_go_on.then(|| now.plus(cancel.grace));
-                    task.cancellation =
-                        Some(asked_for(task.cancellation, cancel.reason, deadline, now));
-                    let change = if may_go_on {
-                        Change::from(task)
-                    } else {
-                        tracker.close(task, Ending::plain(Status::Cancelled, now)).await?
-                    };
-                    last_seq_id = newest(&change);
-                    Ok::<_, Error>(vec![change])
-                })
-                .await?;
-            let task = changed.into_iter().next().ok_or(Error::TaskNotFound(id))?;
+            tracker.know_generation().await?;
+            let mut cancelled = tracker.cancel_once(&id, &caller, &cancel).await;
+            if tracker.may_try_again(Error::is_away(&cancelled)).await? {
+                cancelled = tracker.cancel_once(&id, &caller, &cancel).await;
+            }
+            let (task, newest) = cancelled?;
             if task.status.is_terminal() {
                 count(Transition::Cancel.rule().event);
-                tracker.settle_or_leave(&task, last_seq_id).await;
+                tracker.settle_or_leave(&task, newest).await;
             } else {
                 count(Transition::RequestCancel.rule().event);
                 tracker.look_anew(&task.id).await;
-                tracker.tell_of_cancellation(&task, now).await;
+                tracker.tell_of_cancellation(&task).await;
             }
             Ok(task)
         })
         .await
     }
 
-    async fn tell_of_cancellation(&self, task: &Task, now: Timestamp) {
+    /// Ends a task, or notes that it is to end; says the number of its newest entry, where it ended and the log knows it.
+    async fn cancel_once(
+        &self,
+        id: &TaskId,
+        caller: &Caller,
+        cancel: &Cancel,
+    ) -> Result<(Task, Option<u64>)> {
+        let now = self.clock.now();
+        let mut newest = None;
+        let changed = self
+            .storage
+            .change(Selection::One(id), async |tasks: Vec<Task>| {
+                let task = tasks.into_iter().next();
+                let mut task = task.ok_or_else(|| Error::TaskNotFound(id.clone()))?;
+                Transition::Cancel
+                    .check(task.status, &task.holder(), caller)
+                    .map_err(|refused| Error::refused(id, refused))?;
+                let may_go_on =
+                    task.status == Status::InProgress && !cancel.force && caller.is_anonymous();
+                let deadline = may_go_on.then(|| now.plus(cancel.grace));
+                task.cancellation =
+                    Some(asked_for(task.cancellation, cancel.reason.clone(), deadline, now));
+                if may_go_on {
+                    return Ok::<_, Error>(vec![Change::from(task)]);
+                }
+                let ending = Ending::plain(Status::Cancelled, now);
+                let (change, last) = self.close(task, ending).await?;
+                newest = last;
+                Ok(vec![change])
+            })
+            .await?;
+        let task = changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))?;
+        Ok((task, newest))
+    }
+
+    async fn tell_of_cancellation(&self, task: &Task) {
         let Some(Cancellation { reason, deadline, .. }) = task.cancellation.clone() else { return };
         let what = What::CancelRequested { reason, deadline };
-        self.tell(&task.id, Event::Notice(Notice { at: now, what })).await;
+        self.tell(&task.id, Event::Notice(Notice { at: self.clock.now(), what })).await;
     }
 }
 

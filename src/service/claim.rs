@@ -6,7 +6,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
-use super::finish::newest;
 use super::{Error, Result, Said, Tracked, Tracker, count};
 use crate::domain::{
     Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
@@ -34,7 +33,7 @@ impl Tracker {
         }
         let deadline = Instant::now() + wait;
         // First in the queue, then the look: what is registered in between wakes us.
-        let waiter = self.hub.waiters().join(types, self.room);
+        let waiter = self.hub.waiters().join(types, self.bounds.room);
         let mut waiter = waiter.ok_or(Error::TooManyClaims)?;
         loop {
             if let Some(claimed) = self.claim_now(types, worker, lease).await? {
@@ -126,8 +125,8 @@ impl Tracker {
         .await
     }
 
-    /// Gives a task back for another worker. Its progress stays where it is. One that somebody wants to end
-    /// ends by it.
+    /// Gives a task back for another worker. Its progress is sealed: it may lie for long. One that somebody wants to
+    /// end ends by it.
     #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
     pub async fn release(
         &self,
@@ -137,36 +136,60 @@ impl Tracker {
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let now = tracker.clock.now();
-            let mut last_seq_id = 0;
-            let said = tracker
-                .change_one(&id, Transition::Release, &caller, keyed, async |task: Task| {
-                    let change = match &task.cancellation {
-                        Some(_) => tracker.close(task, Ending::plain(Status::Cancelled, now)).await,
-                        // No entry of the attempt that is given back comes after the next has begun.
-                        None => tracker
-                            .live
-                            .close(&task.id, task.attempt, now)
-                            .await
-                            .map(|_| Change::from(given_back(task, now)))
-                            .map_err(Error::from),
-                    }?;
-                    last_seq_id = newest(&change);
-                    Ok(change)
-                })
-                .await?;
+            tracker.know_generation().await?;
+            let mut released = tracker.release_once(&id, &caller, keyed.clone()).await;
+            if tracker.may_try_again(Error::is_away(&released)).await? {
+                released = tracker.release_once(&id, &caller, keyed).await;
+            }
+            let (said, newest) = released?;
             if let Said::Now(task) = &said {
-                tracker.after_an_attempt(task, last_seq_id).await;
+                tracker.after_an_attempt(task, newest).await;
             }
             Ok(said)
         })
         .await
     }
 
+    async fn release_once(
+        &self,
+        id: &TaskId,
+        caller: &Caller,
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<(Said<Task>, Option<u64>)> {
+        let now = self.clock.now();
+        let mut newest = None;
+        let said = self
+            .change_one(id, Transition::Release, caller, keyed, async |task: Task| {
+                let (change, last) = match &task.cancellation {
+                    Some(_) => self.close(task, Ending::plain(Status::Cancelled, now)).await?,
+                    None => self.take_back(task, now).await?,
+                };
+                newest = last;
+                Ok(change)
+            })
+            .await?;
+        Ok((said, newest))
+    }
+
+    /// Closes the log of an attempt that is over while its task is not: no entry of it comes after the next has begun.
+    pub(super) async fn take_back(
+        &self,
+        task: Task,
+        now: Timestamp,
+    ) -> Result<(Change, Option<u64>)> {
+        let closed = self.close_log(&task, now).await?;
+        let change = Change {
+            entries: closed.entries,
+            loss: closed.loss,
+            ..Change::from(given_back(task, now))
+        };
+        Ok((change, closed.newest))
+    }
+
     /// Tells whoever is to know that an attempt is over: the end, or that the task waits again.
-    pub(super) async fn after_an_attempt(&self, task: &Task, last_seq_id: u64) {
+    pub(super) async fn after_an_attempt(&self, task: &Task, newest: Option<u64>) {
         if task.status.is_terminal() {
-            self.settle_or_leave(task, last_seq_id).await;
+            self.settle_or_leave(task, newest).await;
         } else {
             self.announce(task).await;
             self.wake(task);
@@ -225,7 +248,7 @@ impl Tracker {
 }
 
 /// `task` without its worker, waiting for the next.
-pub(super) fn given_back(mut task: Task, now: Timestamp) -> Task {
+fn given_back(mut task: Task, now: Timestamp) -> Task {
     task.status = Status::Pending;
     task.worker_id = None;
     task.started_at = None;

@@ -16,6 +16,9 @@ pub enum Error {
     /// A task has this id already.
     #[error("there is a task {0} already")]
     TaskExists(TaskId),
+    /// The log of the task would become longer than it may; the task can still end.
+    #[error("the log of task {0} may not become longer")]
+    LogFull(TaskId),
     /// The lifecycle does not allow it.
     #[error("task {task}: {refused}")]
     Refused {
@@ -39,6 +42,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked needs something that is away.
+    pub(super) fn is_away<T>(done: &Result<T>) -> bool {
+        matches!(done, Err(Self::Unavailable(_)))
+    }
+
     pub(super) fn refused(task: &TaskId, refused: Refused) -> Self {
         Self::Refused { task: task.clone(), refused }
     }

@@ -12,15 +12,33 @@
 use std::time::Duration;
 
 use super::query::PAGE;
-use super::{Result, Said, Tracker};
-use crate::domain::{Caller, Ending, JsonObject, Keyed, StatusChange, Task, TaskId, Transition};
+use super::{Error, Result, Said, Tracker};
+use crate::domain::{
+    Caller, Ending, Entry, JsonObject, Keyed, StatusChange, Task, TaskId, Timestamp, Transition,
+};
 use crate::live::Ended;
-use crate::storage::Change;
+use crate::storage::{Change, Loss};
 
 /// Ends that are settled in one round.
 const SETTLE_BATCH: u32 = 100;
 /// How long an end may stay unsettled before another node takes it for abandoned.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
+
+/// A log that takes no more entries of an attempt.
+#[derive(Debug)]
+pub(super) struct ClosedLog {
+    /// What is in it, sealed or not.
+    pub(super) entries: Vec<Entry>,
+    /// What may be missing from it.
+    pub(super) loss: Option<Loss>,
+    /// The number of the newest entry; `None` where only the sealed history knows.
+    pub(super) newest: Option<u64>,
+    /// The same where it is in the log; 0 where the log has none.
+    last_seq_id: u64,
+}
+
+/// How a task is to end: by which word, by whom, and what it leaves.
+type End = (Transition, Caller, Option<JsonObject>, Option<JsonObject>);
 
 impl Tracker {
     /// Ends a task well.
@@ -64,53 +82,86 @@ impl Tracker {
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let mut last_seq_id = 0;
-            let said = tracker
-                .change_one(&id, transition, &caller, keyed, async |task: Task| {
-                    let status = transition.rule().to.unwrap_or(task.status);
-                    let ending = Ending { status, result, error, at: tracker.clock.now() };
-                    let change = tracker.close(task, ending).await?;
-                    last_seq_id = newest(&change);
-                    Ok(change)
-                })
-                .await?;
+            tracker.know_generation().await?;
+            let end = (transition, caller, result, error);
+            let mut ended = tracker.finish_once(&id, end.clone(), keyed.clone()).await;
+            if tracker.may_try_again(Error::is_away(&ended)).await? {
+                ended = tracker.finish_once(&id, end, keyed).await;
+            }
+            let (said, newest) = ended?;
             if let Said::Now(ended) = &said {
-                tracker.settle_or_leave(ended, last_seq_id).await;
+                tracker.settle_or_leave(ended, newest).await;
             }
             Ok(said)
         })
         .await
     }
 
-    /// Closes the log of a task that is about to end and takes its entries and receipts.
-    pub(super) async fn close(&self, mut task: Task, ending: Ending) -> Result<Change> {
-        let newest = self.live.close(&task.id, task.attempt, ending.at).await?;
-        let mut entries = Vec::new();
-        let mut after = 0;
-        while after < newest {
-            let page = self.live.read(&task.id, after, PAGE).await?;
-            let Some(last) = page.entries.last() else {
-                tracing::error!(task.id = %task.id, after, newest, "entries are missing from the live log");
-                break;
-            };
-            after = last.seq_id;
-            entries.extend(page.entries);
-        }
+    /// Ends a task; says the number of its newest entry, where the log knows it.
+    async fn finish_once(
+        &self,
+        id: &TaskId,
+        (transition, caller, result, error): End,
+        keyed: Option<Keyed<Task>>,
+    ) -> Result<(Said<Task>, Option<u64>)> {
+        let mut newest = None;
+        let said = self
+            .change_one(id, transition, &caller, keyed, async |task: Task| {
+                let status = transition.rule().to.unwrap_or(task.status);
+                let ending = Ending { status, result, error, at: self.clock.now() };
+                let (change, last) = self.close(task, ending).await?;
+                newest = last;
+                Ok(change)
+            })
+            .await?;
+        Ok((said, newest))
+    }
+
+    /// Closes the log of a task that is about to end and takes its entries and receipts. Says the number of the newest
+    /// entry, where the log knows it.
+    pub(super) async fn close(
+        &self,
+        mut task: Task,
+        ending: Ending,
+    ) -> Result<(Change, Option<u64>)> {
+        let closed = self.close_log(&task, ending.at).await?;
         // After the entries, so that none is taken without its receipt.
-        let receipts = self.receipts(&task.id, newest, ending.at).await?;
+        let receipts = self.receipts(&task.id, closed.last_seq_id, ending.at).await?;
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
         task.stall_check_at = None;
-        Ok(Change { task, entries, receipts })
+        let change = Change { task, entries: closed.entries, loss: closed.loss, receipts };
+        Ok((change, closed.newest))
+    }
+
+    /// Closes the log of an attempt that is over and takes its entries.
+    pub(super) async fn close_log(&self, task: &Task, now: Timestamp) -> Result<ClosedLog> {
+        let last_seq_id = self.live.close(&task.id, task.attempt, now).await?;
+        if task.attempt == 0 {
+            return Ok(ClosedLog { entries: Vec::new(), loss: None, newest: None, last_seq_id });
+        }
+        let memory = self.live.memory(&task.id).await?;
+        let loss = self.loss(task, &memory)?;
+        let entries = self.log_of(&task.id, last_seq_id).await?;
+        let is_known = loss.is_none() && last_seq_id > 0;
+        Ok(ClosedLog { entries, loss, newest: is_known.then_some(last_seq_id), last_seq_id })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
     /// [`Tracker::settle_abandoned`] comes back to it.
-    pub(super) async fn settle_or_leave(&self, task: &Task, last_seq_id: u64) {
-        if let Err(error) = self.settle(task, last_seq_id).await {
+    pub(super) async fn settle_or_leave(&self, task: &Task, newest: Option<u64>) {
+        self.unsealed.forget(&task.id);
+        let settle = async {
+            let last_seq_id = match newest {
+                Some(newest) => newest,
+                None => self.storage.last_sealed(&task.id).await?,
+            };
+            self.settle(task, last_seq_id).await
+        };
+        if let Err(error) = settle.await {
             tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
                 "the end is committed and will be published later");
         }
@@ -126,7 +177,7 @@ impl Tracker {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
                     // Receipts first: once the entries are sealed, nothing says any more that there were some.
                     self.keep_receipts(&task.id).await?;
-                    self.storage.seal(&task.id, &page.entries).await?;
+                    self.storage.seal(&task.id, &page.entries, None).await?;
                     last_seq_id =
                         page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
                 }
@@ -161,9 +212,4 @@ impl Tracker {
         }
         failed.map_or(Ok(settled), Err)
     }
-}
-
-/// The number of the newest entry that is sealed with `change`.
-pub(super) fn newest(change: &Change) -> u64 {
-    change.entries.last().map_or(0, |entry| entry.seq_id)
 }

@@ -7,6 +7,8 @@
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
 //! | `lease` | a worker says that it is alive |
+//! | `seal` | seal the logs of running tasks, every few seconds |
+//! | `memory` | what the live log remembers, and what it may have lost |
 //! | `finish` | complete, fail, time out; settle what a crash left |
 //! | `cancel` | end a task before it is done |
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
@@ -23,11 +25,13 @@ mod claim;
 mod error;
 mod finish;
 mod lease;
+mod memory;
 mod once;
 mod outage;
 mod progress;
 mod query;
 mod register;
+mod seal;
 mod shared;
 mod sweep;
 mod track;
@@ -57,12 +61,21 @@ pub use watch::Health;
 pub use why::Why;
 pub use workers::Worker;
 
-pub use crate::live::{Delivery, Room};
+pub use crate::live::{Delivery, Limits as LogLimits, Room};
 pub use crate::storage::{Cursor, Filter, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]
 pub struct Tracker(Arc<Parts>);
+
+/// What clients may take of the service.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How many workers may wait.
+    pub room: Room,
+    /// How long the log of a task may become.
+    pub log: LogLimits,
+}
 
 /// What the use cases work with.
 #[derive(Debug)]
@@ -71,13 +84,15 @@ pub struct Parts {
     live: Arc<dyn Live>,
     hub: Arc<Hub>,
     clock: Clock,
-    /// How many workers may wait.
-    room: Room,
+    bounds: Bounds,
     /// Who asked for work lately.
     roll: workers::Roll,
     /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
     hints: Outage,
     reads: shared::Reads,
+    unsealed: seal::Unsealed,
+    rounds: seal::Rounds,
+    generations: memory::Generations,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
     detached: TaskTracker,
     closing: CancellationToken,
@@ -92,28 +107,28 @@ impl Deref for Tracker {
 }
 
 impl Tracker {
-    /// Joins the durable truth and the live log, with `room` for workers that wait.
+    /// Joins the durable truth and the live log, within bounds.
     pub fn new(
         storage: Storage,
         live: Arc<dyn Live>,
         hub: Arc<Hub>,
         clock: Clock,
-        room: Room,
+        bounds: Bounds,
     ) -> Self {
-        let (detached, closing) = (TaskTracker::new(), CancellationToken::new());
-        let (roll, hints) = (workers::Roll::default(), Outage::default());
-        let reads = shared::Reads::new();
         Self(Arc::new(Parts {
             storage,
             live,
             hub,
             clock,
-            room,
-            roll,
-            hints,
-            reads,
-            detached,
-            closing,
+            bounds,
+            roll: workers::Roll::default(),
+            hints: Outage::default(),
+            reads: shared::Reads::new(),
+            unsealed: seal::Unsealed::default(),
+            rounds: seal::Rounds::default(),
+            generations: memory::Generations::default(),
+            detached: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }))
     }
 

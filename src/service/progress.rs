@@ -56,10 +56,18 @@ impl Tracker {
         let mut pause = Duration::from_millis(5);
         let mut verified = None;
         loop {
-            let append = Append { entries, caller, now, verified: verified.as_ref(), key };
-            let fence = match self.live.append(id, append).await? {
+            let verified_by = verified.as_ref();
+            let append = Append {
+                entries,
+                caller,
+                now,
+                verified: verified_by,
+                key,
+                limits: self.bounds.log,
+            };
+            let (may_go_on, why) = match self.live.append(id, append).await? {
                 Appended::Kept { last_seq_id, grant } => {
-                    metrics::counter!("entries_appended_total").increment(entries.len() as u64);
+                    self.took(id, entries, last_seq_id, now);
                     return Ok(Accepted {
                         last_seq_id,
                         timestamp: now,
@@ -70,25 +78,41 @@ impl Tracker {
                 }
                 Appended::Before(receipt) => return Ok(receipt.into()),
                 Appended::Reused => return Err(Error::KeyReused),
-                Appended::Unverified(fence) => fence,
-            };
-            verified = match (self.verify(id, caller, fence, now).await, key) {
-                // Nothing is taken now, but it may have been before: an end took the receipts with it.
-                (Err(refused @ Error::Refused { .. }), Some(key)) => {
-                    let receipt = self.receipt(key, now).await?;
-                    return receipt.map(Accepted::from).ok_or(refused);
+                Appended::TooLong => return Err(Error::LogFull(id.clone())),
+                // Somebody else may be sealing it.
+                Appended::Full => (self.seal_one(id).await?, "the log of the task is being sealed"),
+                Appended::Unverified(fence) => {
+                    verified = match (self.verify(id, caller, fence, now).await, key) {
+                        // Nothing is taken now, but it may have been before: an end took the receipts with it.
+                        (Err(refused @ Error::Refused { .. }), Some(key)) => {
+                            let receipt = self.receipt(key, now).await?;
+                            return receipt.map(Accepted::from).ok_or(refused);
+                        }
+                        (verified, _) => verified?,
+                    };
+                    // An end closed the fence and is not committed yet, or died on the way.
+                    (verified.is_some(), "the end of the task is under way")
                 }
-                (verified, _) => verified?,
             };
-            if verified.is_none() {
-                // An end closed the fence and is not committed yet, or died on the way.
-                if asked.elapsed() >= PATIENCE {
-                    let why = "the end of the task is under way";
-                    return Err(Error::Unavailable(why.into()));
-                }
+            // Even who gets on each time may be overtaken by others for ever.
+            let patience = if may_go_on { 5 * PATIENCE } else { PATIENCE };
+            if asked.elapsed() >= patience {
+                return Err(Error::Unavailable(why.into()));
+            }
+            if !may_go_on {
                 sleep(pause).await;
                 pause *= 2;
             }
+        }
+    }
+
+    /// Entries were kept: they will be sealed, soon where they are many.
+    fn took(&self, id: &TaskId, entries: &[JsonObject], last_seq_id: u64, now: Timestamp) {
+        let count = entries.len() as u64;
+        let bytes = entries.iter().map(|entry| entry.as_str().len() as u64).sum();
+        metrics::counter!("entries_appended_total").increment(count);
+        if self.unsealed.took(id, last_seq_id, count, bytes, now) {
+            self.seal_soon(id);
         }
     }
 
@@ -111,6 +135,8 @@ impl Tracker {
         if task.stalled_at.is_some() {
             self.recover(id.clone(), task.attempt).await?;
         }
+        let memory = self.live.memory(id).await?;
+        let (last_sealed, sealed_bytes) = self.sealed_after_loss(&task, &memory).await?;
         Ok(Some(Verified {
             fence,
             grant: Grant {
@@ -119,7 +145,9 @@ impl Tracker {
                 lease: task.lease.as_ref().and_then(|lease| lease.length),
                 cancel_requested: task.cancellation.is_some(),
             },
-            last_sealed: self.storage.last_sealed(id).await?,
+            last_sealed,
+            sealed_bytes,
+            memory,
             // A task that is long overdue and not swept yet must not lose what it says now.
             expires_at: (task.timeout_at.plus(KEPT_AFTER_DEADLINE)).max(now.plus(KEPT_AT_LEAST)),
         }))

@@ -3,7 +3,7 @@
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId};
 use crate::live;
-use crate::storage::{Cursor, Filter, Listed};
+use crate::storage::{Cursor, Filter, Listed, Sealed};
 
 /// Entries of a page of the live log.
 pub(super) const PAGE: usize = 1000;
@@ -31,8 +31,8 @@ pub struct Listing {
 }
 
 impl Tracker {
-    /// Reads a task with its whole history: live while it runs, sealed after. While the live log is away the
-    /// answer is what is sealed, and says so.
+    /// Reads a task with its whole history: what is sealed, and while it runs what is live. While the live log is
+    /// away the answer is what is sealed, and says so.
     #[tracing::instrument(name = "task.get", skip_all, fields(task.id = %id))]
     pub async fn get(&self, id: &TaskId) -> Result<Tracked> {
         self.with_history(self.existing(id).await?).await
@@ -40,57 +40,71 @@ impl Tracker {
 
     /// Adds the history to a task that was just read.
     pub(super) async fn with_history(&self, mut task: Task) -> Result<Tracked> {
+        let mut read = Read::default();
         loop {
             let has_ended = task.status.is_terminal();
-            let mut history = self.sealed(&task.id).await?;
+            self.add_sealed(&task.id, &mut read).await?;
             let has_log =
                 task.attempt > 0 && (!has_ended || self.storage.is_unsettled(&task.id).await?);
-            let has_newest = match self.add_live(&task.id, &mut history, has_log).await {
-                Ok(has_newest) => has_newest,
+            let found = match has_log {
+                true => self.add_live(&task.id, &mut read).await,
+                false => Ok(Found::None),
+            };
+            let found = match found {
                 Err(Error::Unavailable(error)) => {
                     tracing::debug!(error, "a history is answered without what is live");
-                    return Ok(Tracked { task, history, is_complete: false });
+                    return Ok(Tracked { task, history: read.entries, is_complete: false });
                 }
-                Err(error) => return Err(error),
+                found => found?,
             };
-            if has_newest || has_ended {
-                return Ok(Tracked { task, history, is_complete: true });
-            }
-            // Its log was not there, or went while we read: it has no entries, or it ended in
-            // between, and then all that was in the log is sealed.
-            task = self.existing(&task.id).await?;
-            if !task.status.is_terminal() {
-                return Ok(Tracked { task, history, is_complete: true });
+            match found {
+                // What was next was sealed, and left the log, while we read.
+                Found::Further(behind) => {
+                    self.add_sealed(&task.id, &mut read).await?;
+                    // What neither has is gone.
+                    read.cursor = read.cursor.max(behind);
+                }
+                Found::Newest => {
+                    return Ok(Tracked { task, history: read.entries, is_complete: true });
+                }
+                Found::None if has_ended || !has_log => {
+                    return Ok(Tracked { task, history: read.entries, is_complete: true });
+                }
+                // Its log was not there, or went while we read: it has no entries, or it ended in
+                // between, and then all that was in the log is sealed.
+                Found::None => {
+                    task = self.existing(&task.id).await?;
+                    if !task.status.is_terminal() {
+                        return Ok(Tracked { task, history: read.entries, is_complete: true });
+                    }
+                }
             }
         }
     }
 
-    /// Every sealed entry.
-    async fn sealed(&self, id: &TaskId) -> Result<Vec<Entry>> {
-        let mut history = Vec::new();
+    /// Adds every sealed entry.
+    async fn add_sealed(&self, id: &TaskId, read: &mut Read) -> Result<()> {
         loop {
-            let page = self.storage.sealed(id, newest(&history)).await?;
-            if page.is_empty() {
-                return Ok(history);
+            match self.storage.sealed(id, read.cursor).await? {
+                Sealed::Entries(entries) => read.add(entries),
+                Sealed::Gap(gap) => read.cursor = gap.to,
+                Sealed::Nothing => return Ok(()),
             }
-            history.extend(page);
         }
     }
 
-    /// Adds the entries of the live log, if there is one; says whether its newest is among them.
-    async fn add_live(&self, id: &TaskId, history: &mut Vec<Entry>, has_log: bool) -> Result<bool> {
-        if !has_log {
-            return Ok(true);
-        }
+    /// Adds the entries of the live log.
+    async fn add_live(&self, id: &TaskId, read: &mut Read) -> Result<Found> {
         loop {
-            let page = self.live.read(id, newest(history), PAGE).await?;
-            let is_last = page.last_seq_id > 0
-                && page.entries.last().map_or(newest(history), |last| last.seq_id)
-                    >= page.last_seq_id;
+            let page = self.live.read(id, read.cursor, PAGE).await?;
             let is_empty = page.entries.is_empty();
-            history.extend(page.entries);
-            if is_last || is_empty {
-                return Ok(is_last);
+            read.add(page.entries);
+            if page.last_seq_id > 0 && read.cursor >= page.last_seq_id {
+                return Ok(Found::Newest);
+            }
+            if is_empty {
+                let is_further = read.cursor < page.behind;
+                return Ok(if is_further { Found::Further(page.behind) } else { Found::None });
             }
         }
     }
@@ -123,7 +137,9 @@ impl Tracker {
         let items = listed
             .into_iter()
             .map(|listed| {
-                let latest = live.remove(&listed.task.id).flatten().or(listed.latest);
+                // A log that came back older than what is sealed is passed over.
+                let live = live.remove(&listed.task.id).flatten();
+                let latest = live.into_iter().chain(listed.latest).max_by_key(|entry| entry.seq_id);
                 (listed.task, latest)
             })
             .collect();
@@ -131,6 +147,27 @@ impl Tracker {
     }
 }
 
-fn newest(history: &[Entry]) -> u64 {
-    history.last().map_or(0, |entry| entry.seq_id)
+/// What was read so far of a history.
+#[derive(Debug, Default)]
+struct Read {
+    entries: Vec<Entry>,
+    /// The newest number that was read, or is gone.
+    cursor: u64,
+}
+
+/// What the live log had to add.
+enum Found {
+    /// Its newest entry, and all before.
+    Newest,
+    /// Entries that are further on: it begins behind this number.
+    Further(u64),
+    /// Nothing.
+    None,
+}
+
+impl Read {
+    fn add(&mut self, entries: Vec<Entry>) {
+        self.cursor = entries.last().map_or(self.cursor, |last| last.seq_id);
+        self.entries.extend(entries);
+    }
 }

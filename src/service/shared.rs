@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use super::track::Past;
 use super::{Error, Result, Tracker};
-use crate::domain::{Event, TaskId};
+use crate::domain::{Event, Gap, TaskId};
 use crate::live::Delivery;
 
 /// Reads of the durable truth under way at once, and of running tasks, which need the live log as well: when that is
@@ -49,6 +49,7 @@ pub(super) struct Reads {
 #[derive(Debug, Clone)]
 pub(super) enum Page {
     Entries(Arc<[Arc<Delivery>]>),
+    Gap(Gap),
     CaughtUp,
     Ended(Arc<Delivery>),
 }
@@ -59,6 +60,7 @@ impl From<Past> for Page {
             Past::Entries(entries) => {
                 Self::Entries(entries.into_iter().map(Event::Progress).map(Delivery::new).collect())
             }
+            Past::Gap(gap) => Self::Gap(gap),
             Past::CaughtUp => Self::CaughtUp,
             Past::Ended(end) => Self::Ended(Delivery::new(Event::Status(end))),
         }

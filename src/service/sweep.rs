@@ -6,8 +6,6 @@
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 
-use super::claim::given_back;
-use super::finish::newest;
 use super::{Error, Result, Tracker, count};
 use crate::domain::stream::What;
 use crate::domain::{
@@ -22,8 +20,22 @@ const BATCHES: usize = 20;
 /// Logs that are read, closed or ended at once.
 const CONCURRENCY: usize = 16;
 
-/// What is to become of one task, and by which transition; `None` where it only is to be looked at later.
-type Outcome = (Change, Option<Transition>);
+/// What is to become of one task.
+struct Outcome {
+    change: Change,
+    /// By which transition; `None` where it only is to be looked at later.
+    by: Option<Transition>,
+    /// The number of its newest entry, where an attempt ended and the log knows it.
+    newest: Option<u64>,
+}
+
+impl Outcome {
+    /// It goes on, and is looked at again.
+    fn later(task: Task) -> Self {
+        Self { change: Change::from(task), by: None, newest: None }
+    }
+}
+
 /// Decides what is to become of one task whose row is locked.
 type Decide = fn(Tracker, Task, Timestamp) -> BoxFuture<'static, Result<Outcome>>;
 
@@ -70,9 +82,14 @@ impl Tracker {
     async fn change_all(&self, due: Due, decide: Decide) -> Result<u64> {
         let tracker = self.clone();
         self.to_the_end(async move {
+            tracker.know_generation().await?;
             let mut changed = 0;
             for _ in 0..BATCHES {
-                let (looked_at, made) = tracker.change_batch(due, decide).await?;
+                let mut batch = tracker.change_batch(due, decide).await;
+                if tracker.may_try_again(Error::is_away(&batch)).await? {
+                    batch = tracker.change_batch(due, decide).await;
+                }
+                let (looked_at, made) = batch?;
                 changed += made;
                 if looked_at < BATCH as usize {
                     break;
@@ -101,9 +118,9 @@ impl Tracker {
                     .collect()
                     .await;
                 let mut changes = Vec::new();
-                for (change, by) in possible(outcomes)? {
+                for Outcome { change, by, newest } in possible(outcomes)? {
                     if let Some(by) = by {
-                        made.insert(change.task.id.clone(), (by, newest(&change)));
+                        made.insert(change.task.id.clone(), (by, newest));
                     }
                     changes.push(change);
                 }
@@ -112,11 +129,11 @@ impl Tracker {
             .await?;
         futures::stream::iter(&changed)
             .for_each_concurrent(CONCURRENCY, async |task| {
-                let Some((by, last_seq_id)) = made.get(&task.id) else { return };
+                let Some((by, newest)) = made.get(&task.id) else { return };
                 count(by.rule().event);
                 match by {
                     Transition::Stall => self.tell_stalled(task, now).await,
-                    _ => self.after_an_attempt(task, *last_seq_id).await,
+                    _ => self.after_an_attempt(task, *newest).await,
                 }
             })
             .await;
@@ -124,14 +141,15 @@ impl Tracker {
     }
 
     async fn ended(&self, task: Task, ending: Ending, by: Transition) -> Result<Outcome> {
-        Ok((self.close(task, ending).await?, Some(by)))
+        let (change, newest) = self.close(task, ending).await?;
+        Ok(Outcome { change, by: Some(by), newest })
     }
 
     /// What becomes of a task whose lease has run out as far as the durable truth knows.
     async fn expire(&self, task: Task, now: Timestamp) -> Result<Outcome> {
         let before = self.newest_entry(&task.id).await?;
         if let Some(renewed) = renewed_by_progress(&task, before.as_ref(), now) {
-            return Ok((renewed, None));
+            return Ok(Outcome::later(renewed));
         }
         let last_seq_id = self.live.close(&task.id, task.attempt, now).await?;
         if last_seq_id > before.map_or(0, |entry| entry.seq_id) {
@@ -139,7 +157,7 @@ impl Tracker {
             let newest = self.newest_entry(&task.id).await?;
             if let Some(renewed) = renewed_by_progress(&task, newest.as_ref(), now) {
                 self.live.recheck(&task.id, Some(task.attempt)).await?;
-                return Ok((renewed, None));
+                return Ok(Outcome::later(renewed));
             }
         }
         tracing::info!(task.id = %task.id, attempt = task.attempt, worker = ?task.worker_id,
@@ -154,8 +172,8 @@ impl Tracker {
                 Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
             return self.ended(task, ending, Transition::Exhaust).await;
         }
-        let change = Change::from(given_back(task, now));
-        Ok((change, Some(Transition::Expire)))
+        let (change, newest) = self.take_back(task, now).await?;
+        Ok(Outcome { change, by: Some(Transition::Expire), newest })
     }
 
     /// What becomes of a task for which it is time to look whether there was progress.
@@ -171,7 +189,7 @@ impl Tracker {
         } else {
             None
         };
-        Ok((Change::from(task), by))
+        Ok(Outcome { by, ..Outcome::later(task) })
     }
 
     async fn tell_stalled(&self, task: &Task, now: Timestamp) {
@@ -219,13 +237,13 @@ impl Tracker {
 }
 
 /// The task with its lease counted from its newest entry, if that is of this attempt and keeps it.
-fn renewed_by_progress(task: &Task, newest: Option<&Entry>, now: Timestamp) -> Option<Change> {
+fn renewed_by_progress(task: &Task, newest: Option<&Entry>, now: Timestamp) -> Option<Task> {
     let progressed = newest.map(|entry| entry.timestamp).filter(|at| Some(*at) >= task.started_at);
     let mut task = task.clone();
     let lease = task.lease.as_mut()?;
     lease.expires_at = lease.expires_after(progressed);
     let is_kept = lease.expires_at.is_none_or(|at| at > now);
-    is_kept.then_some(Change::from(task))
+    is_kept.then_some(task)
 }
 
 /// Why a task failed over which too many workers fell silent.

@@ -18,8 +18,9 @@ use super::query::PAGE;
 use super::shared::Page;
 use super::{Error, Result, Tracker};
 use crate::domain::stream::Offer;
-use crate::domain::{Entry, Event, Join, StatusChange, Task, TaskId};
+use crate::domain::{Entry, Event, Gap, Join, StatusChange, Task, TaskId};
 use crate::live::{Delivery, Signal, Subscription};
+use crate::storage::Sealed;
 
 /// Events that are handed over at once at most.
 const BATCH: usize = 128;
@@ -64,6 +65,8 @@ enum Phase {
 /// What the log says behind a cursor.
 pub(super) enum Past {
     Entries(Vec<Entry>),
+    /// They are gone for good.
+    Gap(Gap),
     CaughtUp,
     Ended(StatusChange),
 }
@@ -132,9 +135,8 @@ impl Tracker {
     async fn past_of(&self, task: &Task, after: u64) -> Result<Past> {
         let id = &task.id;
         if task.status.is_terminal() {
-            let sealed = self.storage.sealed(id, after).await?;
-            if !sealed.is_empty() {
-                return Ok(Past::Entries(sealed));
+            if let Some(past) = self.sealed_past(id, after).await? {
+                return Ok(past);
             }
             let mut last_seq_id = self.storage.last_sealed(id).await?;
             // Acknowledged while the end was being committed, and not sealed yet.
@@ -147,16 +149,31 @@ impl Tracker {
             }
             return Ok(Past::Ended(StatusChange::of(task, last_seq_id)));
         }
-        let page = self.live.read(id, after, PAGE).await?;
-        match page.entries.first() {
-            Some(first) if first.seq_id == after + 1 => Ok(Past::Entries(page.entries)),
-            // The log begins further on: what is before it is sealed, or gone for good.
-            Some(_) => {
-                let sealed = self.storage.sealed(id, after).await?;
-                Ok(Past::Entries(if sealed.is_empty() { page.entries } else { sealed }))
-            }
-            None => Ok(Past::CaughtUp),
+        if task.attempt == 0 {
+            return Ok(Past::CaughtUp);
         }
+        let page = self.live.read(id, after, PAGE).await?;
+        if !page.entries.is_empty() {
+            return Ok(Past::Entries(page.entries));
+        }
+        // The log begins further on, or is not there: what is before it is sealed, or gone for good.
+        let is_elsewhere = after < page.behind || page.last_seq_id == 0;
+        if is_elsewhere && let Some(past) = self.sealed_past(id, after).await? {
+            return Ok(past);
+        }
+        if after < page.behind {
+            let at = self.clock.now();
+            return Ok(Past::Gap(Gap { from: after + 1, to: page.behind, at }));
+        }
+        Ok(Past::CaughtUp)
+    }
+
+    async fn sealed_past(&self, id: &TaskId, after: u64) -> Result<Option<Past>> {
+        Ok(match self.storage.sealed(id, after).await? {
+            Sealed::Entries(entries) => Some(Past::Entries(entries)),
+            Sealed::Gap(gap) => Some(Past::Gap(gap)),
+            Sealed::Nothing => None,
+        })
     }
 }
 
@@ -189,6 +206,12 @@ impl Track {
                 }
                 Phase::Past => match self.read_past().await? {
                     Page::Entries(entries) => return Ok(Some(self.replay(&entries))),
+                    Page::Gap(gap) => {
+                        if let Some(unseen) = self.join.pass_over(gap) {
+                            metrics::counter!("stream_gaps_total").increment(1);
+                            return Ok(Some(vec![Delivery::new(Event::Gap(unseen))]));
+                        }
+                    }
                     Page::CaughtUp => self.phase = Phase::Live,
                     Page::Ended(end) => {
                         self.phase = Phase::Over;
@@ -215,8 +238,8 @@ impl Track {
         for delivery in page {
             let Event::Progress(entry) = &delivery.event else { continue };
             if self.join.offer(entry.seq_id) == Offer::Missing {
-                // The log itself has a hole, as after a broker that lost its memory.
-                tracing::error!(task.id = %self.task, before = entry.seq_id, "entries are gone");
+                // A page has no hole in it, and begins where it was asked to.
+                tracing::error!(task.id = %self.task, before = entry.seq_id, "a page has a hole");
                 self.join = Join::after(entry.seq_id);
             }
         }
@@ -252,6 +275,8 @@ impl Track {
                     break;
                 }
                 Event::Status(_) | Event::Notice(_) => Offer::Next,
+                // Never published: it is read where it stands.
+                Event::Gap(_) => Offer::Missing,
             };
             match offer {
                 Offer::Next => events.push(delivery),
@@ -272,7 +297,7 @@ impl Track {
     fn measure(&self, events: &[Arc<Delivery>]) {
         let newest = events.iter().rev().find_map(|delivery| match &delivery.event {
             Event::Progress(entry) => Some(entry.timestamp),
-            Event::Status(_) | Event::Notice(_) => None,
+            Event::Status(_) | Event::Notice(_) | Event::Gap(_) => None,
         });
         if let Some(published) = newest {
             let took = self.tracker.clock.now().since(published);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Result, Tracker};
 use crate::domain::{Entry, Status, Task, TaskId, Timestamp, WorkerId};
+use crate::storage::Sealed;
 
 /// A type that nobody asked for in so long has no worker: the longest a claim may wait, and some.
 const ABSENT_AFTER: Duration = Duration::from_secs(90);
@@ -64,7 +65,10 @@ impl Tracker {
             return Ok(Some(entry));
         }
         let last = self.storage.last_sealed(&task.id).await?;
-        Ok(self.storage.sealed(&task.id, last.saturating_sub(1)).await?.pop())
+        Ok(match self.storage.sealed(&task.id, last.saturating_sub(1)).await? {
+            Sealed::Entries(mut entries) => entries.pop(),
+            Sealed::Gap(_) | Sealed::Nothing => None,
+        })
     }
 }
 

@@ -13,8 +13,10 @@ use crate::storage::{Polled, Seen};
 
 /// How long it is remembered that somebody asked.
 const REMEMBERED_FOR: Duration = Duration::from_hours(7 * 24);
-/// Workers that are noted between two rounds at most: a client may make up names as it likes.
+/// Workers, and types, that are noted between two rounds at most: a client may make up names as it likes.
 const MOST_NOTED: usize = 20_000;
+/// Types that are noted of one worker.
+const MOST_TYPES: usize = 200;
 
 /// Who asked for what since the last round.
 #[derive(Debug, Default)]
@@ -33,8 +35,12 @@ impl Roll {
         if noted.workers.len() >= MOST_NOTED && !noted.workers.contains_key(worker) {
             return;
         }
-        noted.workers.entry(worker.clone()).or_default().extend(types.iter().cloned());
+        let asked = noted.workers.entry(worker.clone()).or_default();
+        asked.extend(types.iter().take(MOST_TYPES.saturating_sub(asked.len())).cloned());
         for task_type in types {
+            if noted.types.len() >= MOST_NOTED && !noted.types.contains_key(task_type) {
+                continue;
+            }
             noted.types.insert(task_type.clone(), worker.clone());
         }
     }

@@ -2,7 +2,7 @@
 
 use super::idempotency::{receipt_statements, remember};
 use super::row::{TaskRow, columns};
-use super::{Error, Storage, dialect, entries};
+use super::{Error, Loss, Storage, dialect, sealing};
 use crate::database::{Kind, Statement, Transaction};
 use crate::domain::{Entry, Keyed, Receipt, Task, TaskId, Timestamp};
 
@@ -40,8 +40,10 @@ pub enum Due {
 pub struct Change {
     /// The task as it shall be.
     pub task: Task,
-    /// Entries of its live log that are not sealed yet, in order; only of a task that ends.
+    /// Entries of its live log to seal, in order; those that are sealed already are passed over.
     pub entries: Vec<Entry>,
+    /// What the live log lost behind them, if it may have lost anything.
+    pub loss: Option<Loss>,
     /// What was acknowledged to appends with a key and is not written yet; only of a task that ends.
     pub receipts: Vec<Receipt>,
 }
@@ -49,7 +51,7 @@ pub struct Change {
 impl From<Task> for Change {
     /// Of a task that does not end.
     fn from(task: Task) -> Self {
-        Self { task, entries: Vec::new(), receipts: Vec::new() }
+        Self { task, entries: Vec::new(), loss: None, receipts: Vec::new() }
     }
 }
 
@@ -99,6 +101,8 @@ impl Storage {
         for change in &changes {
             write(&mut transaction, change).await.map_err(E::from)?;
         }
+        let histories: Vec<_> = changes.iter().filter_map(sealing::Extension::of).collect();
+        sealing::extend(&mut transaction, &histories).await.map_err(E::from)?;
         if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
             remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
         }
@@ -166,9 +170,6 @@ async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Err
     .bind(cancellation.and_then(|wish| wish.deadline))
     .execute(transaction.executor())
     .await?;
-    for statement in entries::seal_statements(&task.id, &change.entries) {
-        statement.execute(transaction.executor()).await?;
-    }
     for statement in receipt_statements(transaction.kind(), &task.id, &change.receipts) {
         statement.execute(transaction.executor()).await?;
     }

@@ -19,6 +19,50 @@ pub(super) fn for_update_skip_locked(kind: Kind) -> &'static str {
     }
 }
 
+/// Locks rows that are to get more history, but passes over those that somebody else has: nobody waits, so
+/// nobody waits in a circle. It lets those be who only refer to the rows.
+pub(super) fn for_extension_skip_locked(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => " FOR NO KEY UPDATE SKIP LOCKED",
+        Kind::Sqlite => "",
+    }
+}
+
+/// The newest 24 rows of the sealed history of each task in `$1`, oldest first: enough to find small
+/// neighbours in. A list of tasks is joined to a few rows of each, which Postgres does with `LATERAL` alone
+/// without reading every row, and SQLite without it.
+pub(super) fn tails(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => {
+            "SELECT wanted.id AS task_id, tail.first_seq, tail.last_seq, tail.bytes, tail.lost_in
+             FROM unnest($1::text[]) AS wanted (id)
+             CROSS JOIN LATERAL (
+                 SELECT first_seq, last_seq, octet_length(entries)::bigint AS bytes, lost_in
+                 FROM tracker_entries WHERE task_id = wanted.id
+                 ORDER BY first_seq DESC LIMIT 24) AS tail
+             ORDER BY tail.first_seq"
+        }
+        Kind::Sqlite => {
+            "SELECT tail.task_id, tail.first_seq, tail.last_seq, octet_length(tail.entries) AS bytes,
+                 tail.lost_in
+             FROM json_each($1) AS wanted
+             JOIN tracker_entries AS tail ON tail.task_id = wanted.value
+                 AND tail.first_seq >= coalesce(
+                     (SELECT first_seq FROM tracker_entries WHERE task_id = wanted.value
+                      ORDER BY first_seq DESC LIMIT 1 OFFSET 23), 0)
+             ORDER BY tail.first_seq"
+        }
+    }
+}
+
+/// Rows of sealed history from five lists: Postgres takes them in one statement. SQLite has no lists but in
+/// JSON, in which the entries would be escaped once more, and no round trip to save.
+pub(super) const INSERT_ROWS: &str =
+    "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
+     SELECT task_id, first_seq::bigint, last_seq::bigint, entries, latest
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+         AS sealed (task_id, first_seq, last_seq, entries, latest)";
+
 /// Membership in the list bound to `$1`: an array on Postgres, which SQLite has not; there the list
 /// is bound as a JSON array.
 pub(super) fn in_first_parameter(kind: Kind) -> &'static str {
@@ -34,6 +78,14 @@ pub(super) fn after_seconds(kind: Kind, instant: &str, column: &str) -> String {
     match kind {
         Kind::Postgres => format!("{instant} + {column} * interval '1 second'"),
         Kind::Sqlite => format!("{instant} + {column} * 1000000"),
+    }
+}
+
+/// SQLite counts no rows before it chooses an index, so where two would do it is told which; Postgres knows.
+pub(super) fn by_index(kind: Kind, hint: &'static str) -> &'static str {
+    match kind {
+        Kind::Postgres => "",
+        Kind::Sqlite => hint,
     }
 }
 

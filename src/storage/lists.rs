@@ -122,7 +122,8 @@ pub(super) fn list_statement(filter: &Filter, limit: u32) -> Statement {
     let (columns, limit_at) = (columns!(), values.len() + 1);
     let statement = Statement::new(format!(
         "SELECT {columns},
-             (SELECT latest FROM tracker_entries WHERE task_id = tracker_tasks.id
+             (SELECT latest FROM tracker_entries
+              WHERE task_id = tracker_tasks.id AND lost_at IS NULL
               ORDER BY first_seq DESC LIMIT 1) AS latest
          FROM tracker_tasks WHERE TRUE{conditions}
          ORDER BY created_at DESC, id DESC LIMIT ${limit_at}"

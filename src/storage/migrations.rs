@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 4] = [
+const FILES: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "core",
@@ -29,6 +29,12 @@ const FILES: [(i64, &str, &str, &str); 4] = [
         "idempotency",
         include_str!("../../migrations/postgres/0003_idempotency.sql"),
         include_str!("../../migrations/sqlite/0003_idempotency.sql"),
+    ),
+    (
+        4,
+        "sealing",
+        include_str!("../../migrations/postgres/0004_sealing.sql"),
+        include_str!("../../migrations/sqlite/0004_sealing.sql"),
     ),
     (
         5,

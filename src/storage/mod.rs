@@ -9,7 +9,9 @@
 //! | `bulk` | registering many at once |
 //! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
-//! | `entries` | sealed history |
+//! | `entries` | sealed history, page by page |
+//! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
+//! | `generations` | when the live log lost its memory |
 //! | `workers` | who polls for work |
 //! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
@@ -21,19 +23,23 @@ mod bulk;
 mod change;
 mod dialect;
 mod entries;
+mod generations;
 mod idempotency;
 mod lists;
 pub mod migrations;
 mod plans;
 mod row;
+mod sealing;
 mod tasks;
 mod workers;
 
 use crate::database::Database;
 pub use crate::database::Error;
 pub use change::{Change, Due, Selection};
+pub use entries::Sealed;
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
+pub use sealing::Loss;
 pub use workers::{Polled, Seen};
 
 /// The tables of the core; cheap to clone.

@@ -164,8 +164,9 @@ impl Storage {
 
 pub(super) fn held_statement(kind: Kind, workers: &[WorkerId]) -> Statement {
     let (columns, member) = (columns!(), dialect::in_first_parameter(kind));
+    let index = dialect::by_index(kind, " INDEXED BY tracker_tasks_held");
     Statement::new(format!(
-        "SELECT {columns} FROM tracker_tasks
+        "SELECT {columns} FROM tracker_tasks{index}
          WHERE status = 'in_progress' AND worker_id{member}
          ORDER BY worker_id, created_at, id LIMIT $2"
     ))

@@ -3,10 +3,11 @@
 //! Entries are in the file before they are acknowledged, so they survive a `kill -9`. Fences and
 //! counters are in memory: with one process there is nobody to share them with, and after its death the
 //! first append of each task finds no fence, asks the durable truth, and goes on counting behind the
-//! newest entry of the file. Entries of a task are appended one batch after the other, under its lock,
+//! newest entry of the file, or behind what is sealed where the file is another one. Entries of a task are appended one batch after the other, under its lock,
 //! so that they are published in the order of their numbers.
 
 mod once;
+mod room;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,13 +17,14 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Grant, Hub, Live, OPENING_FOR, PAGE_BYTES,
-    Page, Verified,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Grant, Hub, Limits, Live, Memory,
+    OPENING_FOR, PAGE_BYTES, Page, Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
     Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
+use room::Room;
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -33,6 +35,8 @@ pub struct EmbeddedLive {
     database: Database,
     hub: Arc<Hub>,
     logs: Arc<Mutex<Logs>>,
+    /// Of the file: it forgets nothing, but may be taken away.
+    generation: Arc<str>,
 }
 
 /// The logs that somebody has asked for.
@@ -51,6 +55,31 @@ struct Log {
     fence_expires_at: Option<Timestamp>,
     /// The number of the newest entry; `None` where the file was not asked yet.
     last_seq_id: Option<u64>,
+    /// How much of it is used.
+    room: Room,
+}
+
+/// An append that outlives its caller.
+struct Owned {
+    entries: Vec<JsonObject>,
+    caller: Caller,
+    now: Timestamp,
+    verified: Option<Verified>,
+    key: Option<Key>,
+    limits: Limits,
+}
+
+impl From<Append<'_>> for Owned {
+    fn from(append: Append<'_>) -> Self {
+        Self {
+            entries: append.entries.to_vec(),
+            caller: append.caller.clone(),
+            now: append.now,
+            verified: append.verified.cloned(),
+            key: append.key.cloned(),
+            limits: append.limits,
+        }
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -67,9 +96,15 @@ impl EmbeddedLive {
     /// Opens the log's file, creating it where there is none, and feeds `hub`.
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
-        Statement::new(include_str!("schema.sql")).execute(database.writer()).await?;
+        // One statement at a time: a prepared one is but the first of its text.
+        for statement in
+            include_str!("schema.sql").split(";\n").filter(|sql| sql.contains("CREATE"))
+        {
+            Statement::new(statement).execute(database.writer()).await?;
+        }
         Statement::new(once::SCHEMA).execute(database.writer()).await?;
-        Ok(Self { database, hub, logs: Arc::default() })
+        let generation = room::generation(&database).await?.into();
+        Ok(Self { database, hub, logs: Arc::default(), generation })
     }
 
     fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
@@ -107,17 +142,23 @@ impl EmbeddedLive {
         log: &mut Log,
         entries: Vec<JsonObject>,
         now: Timestamp,
-        once: Option<(Key, &Grant)>,
-    ) -> Result<u64, Error> {
+        limits: Limits,
+        (key, grant): (Option<Key>, Grant),
+    ) -> Result<Appended, Error> {
         let before = match log.last_seq_id {
             Some(last_seq_id) => last_seq_id,
-            None => self.newest(task).await?,
+            None => self.newest(task).await?.max(log.room.last_sealed),
         };
         let numbered: Vec<Entry> = (before + 1..)
             .zip(entries)
             .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
             .collect();
         let last_seq_id = before + numbered.len() as u64;
+        let lines: Vec<String> = numbered.iter().map(Entry::line).collect();
+        let bytes = lines.iter().map(|line| line.len() as u64).sum();
+        if let Some(refused) = log.room.refuses(before, last_seq_id, bytes, limits) {
+            return Ok(refused);
+        }
         // One statement, so that all are kept or none.
         let statement = Statement::new(
             "INSERT INTO live_entries (task_id, seq_id, line)
@@ -125,28 +166,22 @@ impl EmbeddedLive {
         )
         .bind(task)
         .bind(before + 1)
-        .bind(numbered.iter().map(Entry::line).collect::<Vec<_>>());
-        let receipt = once.map(|(key, grant)| once::receipt(key, last_seq_id, grant, now));
+        .bind(lines);
+        let receipt = key.map(|key| once::receipt(key, last_seq_id, &grant, now));
         self.write(task, statement, receipt)
             .await
             // Whether it was kept is not known: the file is asked before the next.
             .inspect_err(|_| log.last_seq_id = None)?;
         log.last_seq_id = Some(last_seq_id);
+        log.room.take(bytes);
         for entry in numbered {
             self.hub.deliver(task, Event::Progress(entry));
         }
-        Ok(last_seq_id)
+        Ok(Appended::Kept { last_seq_id, grant })
     }
 
-    async fn append_owned(
-        self,
-        task: TaskId,
-        entries: Vec<JsonObject>,
-        caller: Caller,
-        now: Timestamp,
-        verified: Option<Verified>,
-        key: Option<Key>,
-    ) -> Result<Appended, Error> {
+    async fn append_owned(self, task: TaskId, append: Owned) -> Result<Appended, Error> {
+        let Owned { entries, caller, now, verified, key, limits } = append;
         let log = self.log(&task, now);
         let mut log = log.lock().await;
         if let Some(key) = &key
@@ -161,10 +196,9 @@ impl EmbeddedLive {
         if let Some(verified) = verified {
             let newest = self.newest(&task).await?;
             log.last_seq_id = Some(newest.max(verified.last_sealed));
+            log.room = self.measure(&task, newest, &verified).await?;
         }
-        let last_seq_id =
-            self.keep(&task, &mut log, entries, now, key.map(|key| (key, &grant))).await?;
-        Ok(Appended::Kept { last_seq_id, grant })
+        self.keep(&task, &mut log, entries, now, limits, (key, grant)).await
     }
 }
 
@@ -214,21 +248,16 @@ impl Log {
 impl Live for EmbeddedLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
         // On a task of its own: a caller that hangs up must not leave a number half used.
-        let append = self.clone().append_owned(
-            task.clone(),
-            append.entries.to_vec(),
-            append.caller.clone(),
-            append.now,
-            append.verified.cloned(),
-            append.key.cloned(),
-        );
+        let append = self.clone().append_owned(task.clone(), append.into());
         tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let mut page = Page { entries: Vec::new(), last_seq_id: self.newest(task).await? };
-        let (mut bytes, mut left) = (0, limit);
-        while bytes < PAGE_BYTES && left > 0 {
+        let (behind, last_seq_id) = self.bounds(task).await?;
+        let mut page = Page { entries: Vec::new(), behind, last_seq_id };
+        // What it begins behind leaves it only when it is sealed.
+        let (mut bytes, mut left) = (0, if after < behind { 0 } else { limit });
+        'pages: while bytes < PAGE_BYTES && left > 0 {
             let chunk = left.min(64);
             let rows: Vec<LineRow> = Statement::new(
                 "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
@@ -244,8 +273,14 @@ impl Live for EmbeddedLive {
                 if bytes >= PAGE_BYTES {
                     break;
                 }
+                let entry = parse(&row.line)?;
+                // What stood before it was sealed and left while we read.
+                if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
+                    page.behind = page.behind.max(entry.seq_id - 1);
+                    break 'pages;
+                }
                 bytes += row.line.len();
-                page.entries.push(parse(&row.line)?);
+                page.entries.push(entry);
             }
             left -= chunk;
             if !more {
@@ -293,6 +328,22 @@ impl Live for EmbeddedLive {
 
     async fn receipts(&self, task: &TaskId, _now: Timestamp) -> Result<Vec<Receipt>, Error> {
         self.all_receipts(task).await
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        let last_seq_id = self.newest(task).await?;
+        let present = self.generation.to_string();
+        // Its newest entry stays until its end, so a log of this file has one.
+        let log = (last_seq_id > 0).then(|| present.clone());
+        Ok(Memory { present, log, last_seq_id })
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        Ok(self.generation.to_string())
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        self.let_go(task, last_sealed).await
     }
 
     async fn end(

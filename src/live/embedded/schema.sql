@@ -6,3 +6,9 @@ CREATE TABLE IF NOT EXISTS live_entries (
     line     TEXT NOT NULL,
     PRIMARY KEY (task_id, seq_id)
 ) STRICT, WITHOUT ROWID;
+
+-- What tells this file from another: one that was taken away took entries with it.
+CREATE TABLE IF NOT EXISTS live_generation (
+    one         INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    generation  TEXT NOT NULL
+) STRICT;

@@ -26,6 +26,16 @@ impl Keys {
         self.of_task("seq", task)
     }
 
+    /// Hash: in which generation it was begun, how far it is sealed, and its bytes.
+    pub fn log(&self, task: &TaskId) -> String {
+        self.of_task("log", task)
+    }
+
+    /// Text: the generation of the server's memory, and the run of the server that it was seen in.
+    pub fn generation(&self) -> String {
+        format!("{}:generation", self.namespace)
+    }
+
     /// Text: who may append (see [`crate::live::fence`]).
     pub fn fence(&self, task: &TaskId) -> String {
         self.of_task("fence", task)

@@ -9,6 +9,7 @@
 mod connections;
 pub mod keys;
 mod link;
+mod memory;
 mod messages;
 mod node;
 mod once;
@@ -27,10 +28,12 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, Live, OPENING_FOR, PAGE_BYTES, Page,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, LEFT, Live, Memory, OPENING_FOR,
+    PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
 use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
+use memory::{Look, Lookout};
 use node::{Over, Request};
 use servers::Servers;
 use target::{Target, Tls};
@@ -47,16 +50,16 @@ pub struct RedisLive {
     keys: Keys,
     servers: Arc<Servers>,
     scripts: Scripts,
+    lookout: Lookout,
     /// The command that publishes.
     publish: &'static str,
     stop: CancellationToken,
 }
 
+/// The scripts that give no numbers; for those that do see `memory`.
 struct Scripts {
-    append: Script,
-    append_once: Script,
     read: Script,
-    close: Script,
+    trim: Script,
     end: Script,
     recheck: Script,
 }
@@ -92,16 +95,65 @@ impl RedisLive {
         // A sharded channel has the slot of its task's keys: who has these publishes there, and no other
         // server of a cluster hears of it.
         let publish = if servers.is_cluster() { "SPUBLISH" } else { "PUBLISH" };
-        let script = |text: &str| Script::new(&format!("local PUBLISH = '{publish}'\n{text}"));
+        let said_in_front = format!("local PUBLISH = '{publish}'");
+        let script = |text: &str| Script::new(&format!("{said_in_front}\n{text}"));
         let scripts = Scripts {
-            append: script(include_str!("append.lua")),
-            append_once: script(once::SCRIPT),
             read: script(include_str!("read.lua")),
-            close: script(include_str!("close.lua")),
+            trim: script(include_str!("trim.lua")),
             end: script(include_str!("end.lua")),
             recheck: script(include_str!("recheck.lua")),
         };
-        Ok(Self { keys, servers, scripts, publish, stop })
+        let lookout = Lookout::new(Arc::clone(&servers), keys.generation(), said_in_front);
+        Ok(Self { keys, servers, scripts, lookout, publish, stop })
+    }
+
+    fn append_request<'l>(
+        &self,
+        look: &'l Look,
+        task: &TaskId,
+        append: &Append<'_>,
+    ) -> Request<'l> {
+        let mut keys = vec![
+            self.keys.fence(task),
+            self.keys.seq(task),
+            self.keys.progress(task),
+            self.keys.log(task),
+        ];
+        let script = if append.key.is_some() { &look.append_once } else { &look.append };
+        if append.key.is_some() {
+            keys.extend(once::days(&self.keys, task, append.now));
+        }
+        let call = look
+            .call(script, &keys)
+            .arg(self.keys.live(task))
+            .arg(append.now.to_string())
+            .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
+            .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
+            .arg(Fence::opening().to_string())
+            .arg(millis(OPENING_FOR));
+        // What was verified of another memory than the one that was looked at last says nothing here.
+        let verified =
+            append.verified.filter(|verified| verified.memory.present == look.generation);
+        let call = match verified {
+            Some(verified) => call
+                .arg(verified.fence.to_string())
+                .arg(Fence::Open(verified.grant.clone()).to_string())
+                .arg(verified.last_sealed)
+                .arg(verified.expires_at.as_millis())
+                .arg(&look.generation)
+                .arg(verified.memory.log.as_deref().unwrap_or_default())
+                .arg(verified.sealed_bytes),
+            None => call.arg("").arg("").arg(0).arg(0).arg(&look.generation).arg("").arg(0),
+        };
+        let mut call =
+            call.arg(WINDOW).arg(WINDOW_BYTES).arg(append.limits.entries).arg(append.limits.bytes);
+        for entry in append.entries {
+            call = call.arg(entry.as_str());
+        }
+        match append.key {
+            Some(key) => once::say(call, key, append.now),
+            None => call,
+        }
     }
 
     /// Calls a script, or any command, on keys of one task.
@@ -126,40 +178,18 @@ impl RedisLive {
 #[async_trait]
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        let mut keys = vec![self.keys.fence(task), self.keys.seq(task), self.keys.progress(task)];
-        let script = match append.key {
-            Some(_) => &self.scripts.append_once,
-            None => &self.scripts.append,
-        };
-        if append.key.is_some() {
-            keys.extend(once::days(&self.keys, task, append.now));
+        let key = self.keys.seq(task);
+        let answer =
+            self.lookout.run(&key, |look| self.append_request(look, task, &append)).await?;
+        let (last, text): (i64, String) = from_redis_value(answer).map_err(RedisError::from)?;
+        match last {
+            -1 => return once::before(append.key, &text),
+            -2 => return Ok(Appended::Full),
+            -3 => return Ok(Appended::TooLong),
+            _ => {}
         }
-        let mut call = Request::script(script, &keys)
-            .arg(self.keys.live(task))
-            .arg(append.now.to_string())
-            .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
-            .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
-            .arg(Fence::opening().to_string())
-            .arg(millis(OPENING_FOR));
-        call = if let Some(verified) = append.verified {
-            call.arg(verified.fence.to_string())
-                .arg(Fence::Open(verified.grant.clone()).to_string())
-                .arg(verified.last_sealed)
-                .arg(verified.expires_at.as_millis())
-        } else {
-            call.arg("").arg("").arg(0).arg(0)
-        };
-        for entry in append.entries {
-            call = call.arg(entry.as_str());
-        }
-        if let Some(key) = append.key {
-            call = once::say(call, key, append.now);
-        }
-        let (last, fence): (i64, String) = self.ask(task, Over::Commands, call).await?;
-        let Ok(last_seq_id) = u64::try_from(last) else {
-            return once::before(append.key, &fence);
-        };
-        match fence.parse().map_err(|error| Error::Failed(Box::new(error)))? {
+        let last_seq_id = u64::try_from(last).map_err(|_| unexpected("a number below zero"))?;
+        match text.parse().map_err(|error| Error::Failed(Box::new(error)))? {
             Fence::Open(grant) if last_seq_id > 0 => Ok(Appended::Kept { last_seq_id, grant }),
             fence => Ok(Appended::Unverified(fence)),
         }
@@ -170,10 +200,13 @@ impl Live for RedisLive {
         let call = Request::script(&self.scripts.read, &keys).arg(after).arg(limit).arg(PAGE_BYTES);
         let reply: Vec<Value> = self.ask(task, Over::Pages, call).await?;
         let mut reply = reply.into_iter();
-        let last = reply.next().ok_or_else(|| unexpected("an empty page"))?;
-        let last_seq_id = from_redis_value(last).map_err(RedisError::from)?;
+        let mut number = || {
+            let number = reply.next().ok_or_else(|| unexpected("an empty page"))?;
+            Ok::<u64, Error>(from_redis_value(number).map_err(RedisError::from)?)
+        };
+        let (last_seq_id, behind) = (number()?, number()?);
         let entries = reply.map(entry).collect::<Result<_, _>>()?;
-        Ok(Page { entries, last_seq_id })
+        Ok(Page { entries, behind, last_seq_id })
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
@@ -197,9 +230,28 @@ impl Live for RedisLive {
 
     async fn close(&self, task: &TaskId, attempt: u32, _now: Timestamp) -> Result<u64, Error> {
         let keys = [self.keys.fence(task), self.keys.seq(task)];
-        let call = Request::script(&self.scripts.close, &keys).arg(attempt).arg(millis(CLOSED_FOR));
-        let last: i64 = self.ask(task, Over::Commands, call).await?;
+        let last = self
+            .lookout
+            .run(&keys[1], |look| {
+                look.call(&look.close, &keys).arg(attempt).arg(millis(CLOSED_FOR))
+            })
+            .await?;
+        let last: i64 = from_redis_value(last).map_err(RedisError::from)?;
         u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        Ok(self.lookout.memory(self.keys.log(task), self.keys.seq(task)).await?)
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        Ok(self.lookout.checked().await?.generation.clone())
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        let keys = [self.keys.seq(task), self.keys.progress(task), self.keys.log(task)];
+        let call = Request::script(&self.scripts.trim, &keys).arg(last_sealed).arg(LEFT);
+        self.ask::<u64>(task, Over::Commands, call).await.map(drop)
     }
 
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
@@ -218,6 +270,7 @@ impl Live for RedisLive {
             self.keys.fence(task),
             self.keys.seq(task),
             self.keys.progress(task),
+            self.keys.log(task),
             today,
             yesterday,
         ];
@@ -240,8 +293,8 @@ impl Live for RedisLive {
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
         let text = match event {
-            // Published where they are kept.
-            Event::Progress(_) => return Ok(()),
+            // Published where they are kept; a gap is read where it stands.
+            Event::Progress(_) | Event::Gap(_) => return Ok(()),
             Event::Status(change) => format!("s{}", message(change)?),
             Event::Notice(notice) => format!("n{}", message(notice)?),
         };

@@ -38,9 +38,14 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// A call of a script on `keys`, all of one task.
     pub(super) fn script(script: &'a Script, keys: &[String]) -> Self {
+        Self { script: Some(script), ..Self::resident(script, keys) }
+    }
+
+    /// The same of a script that must be in the server already.
+    pub(super) fn resident(script: &Script, keys: &[String]) -> Self {
         let mut cmd = cmd("EVALSHA");
         cmd.arg(script.get_hash()).arg(keys.len()).arg(keys);
-        Self { cmd, script: Some(script) }
+        Self { cmd, script: None }
     }
 
     /// Adds an argument.

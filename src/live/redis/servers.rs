@@ -33,7 +33,7 @@ use futures::future::{select_ok, try_join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::connections::within;
+use super::connections::{Commands, within};
 use super::node::{Node, Over, Request};
 use super::slots::{Address, Slots, slot};
 use super::target::Target;
@@ -284,6 +284,12 @@ impl Servers {
             });
         let client = Client::open(info.set_redis_settings(speaks))?;
         client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// The connection for commands of a server that is no cluster.
+    pub(super) fn only(&self) -> RedisResult<Commands> {
+        let address = self.target.seeds.first().ok_or_else(|| failure("no server is named"))?;
+        Ok(self.node(address)?.commands)
     }
 
     /// Lets go of the connections for pages, which nobody may ask for any more.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Live, Page};
+use task_tracker::live::{Append, Appended, Ended, Error, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 use super::is_whole;
@@ -68,6 +68,18 @@ impl Live for Gated {
 
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
         self.real.receipts(task, now).await
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        self.real.memory(task).await
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        self.real.generation().await
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        self.real.trim(task, last_sealed).await
     }
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {

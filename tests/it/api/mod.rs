@@ -19,6 +19,7 @@
 //! | `progress` | entries and their numbers |
 //! | `lines` | entries that arrive line by line |
 //! | `sealing` | what was acknowledged is in the history, however close the end came |
+//! | `early` | entries are sealed while their task runs, and nobody notices; limits of a history |
 //! | `track` | the stream: its frames, where it begins, where it ends |
 //! | `filters` | where a stream begins, and what a reader is refused |
 //! | `origins` | headers of a stream, and pages of another origin |
@@ -41,6 +42,7 @@ mod cancel;
 mod claim;
 mod closing;
 mod crowd;
+mod early;
 mod filters;
 mod idempotency;
 mod joining;

@@ -18,12 +18,29 @@ pub struct Broker {
     process: Option<Child>,
     options: Vec<OsString>,
     tls_port: u16,
+    keeps: Keeps,
+}
+
+/// What a server keeps when it is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// It comes back empty.
+    Nothing,
+    /// What was there at the last [`Broker::save`].
+    Snapshots,
+    /// An append-only file.
+    Everything,
 }
 
 impl Broker {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_with(0, Vec::new()).await
+        Self::start_that(Keeps::Nothing).await
+    }
+
+    /// The same, of one that keeps something.
+    pub async fn start_that(keeps: Keeps) -> Self {
+        Self::start_with(0, Vec::new(), keeps).await
     }
 
     /// Starts one that also speaks TLS, with whoever shows a certificate of `ca`.
@@ -34,22 +51,24 @@ impl Broker {
         for (what, file) in files {
             options.extend([format!("--tls-{what}-file").into(), file.into()]);
         }
-        Self::start_with(port, options).await
+        Self::start_with(port, options, Keeps::Nothing).await
     }
 
-    async fn start_with(tls_port: u16, options: Vec<OsString>) -> Self {
+    async fn start_with(tls_port: u16, options: Vec<OsString>, keeps: Keeps) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut broker = Self { folder, process: None, options, tls_port };
+        let mut broker = Self { folder, process: None, options, tls_port, keeps };
         broker.start_again().await;
         broker
     }
 
-    /// Starts it after [`Broker::stop`]: at the same address, with nothing in it.
+    /// Starts it after [`Broker::stop`]: at the same address, with what it kept.
     pub async fn start_again(&mut self) {
         let mut command = program();
+        let appendonly = if self.keeps == Keeps::Everything { "yes" } else { "no" };
         command
             .current_dir(self.folder.path())
-            .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"])
+            .args(["--port", "0", "--unixsocket", "redis.sock", "--save", ""])
+            .args(["--appendonly", appendonly, "--appendfsync", "always"])
             .args(&self.options)
             .stdout(Stdio::null());
         self.process = Some(command.spawn().expect("a broker"));
@@ -60,7 +79,19 @@ impl Broker {
         .await;
     }
 
-    /// Kills it: what it held is lost.
+    /// Forgets everything, as by an operator's mistake.
+    pub async fn flush(&self) {
+        let mut connection = connect(&self.url()).await.expect("the broker");
+        redis::cmd("FLUSHALL").exec_async(&mut connection).await.expect("an empty broker");
+    }
+
+    /// Writes a snapshot of what is there now.
+    pub async fn save(&self) {
+        let mut connection = connect(&self.url()).await.expect("the broker");
+        redis::cmd("SAVE").exec_async(&mut connection).await.expect("a snapshot");
+    }
+
+    /// Kills it: what it does not keep is lost.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a signal");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Live, Page};
+use task_tracker::live::{Append, Appended, Ended, Error, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 /// What goes wrong.
@@ -42,6 +42,10 @@ pub enum Death {
     AfterTheClose,
     BeforeTheEnd(usize),
     AfterTheEnd(usize),
+    /// When the entries of a running task are read and not sealed yet.
+    AfterTheRead,
+    /// When they are sealed and still in the log.
+    BeforeTheTrim,
 }
 
 /// The log with a fault.
@@ -112,6 +116,7 @@ impl Live for Faulty {
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
         let page = self.alive()?.read(task, after, limit).await?;
+        self.dies(Death::AfterTheRead)?;
         // An end reads from the beginning; the streams of these tests are further on.
         if after == 0 && self.is_closing.swap(false, Ordering::SeqCst) {
             self.reached.add_permits(1);
@@ -139,6 +144,19 @@ impl Live for Faulty {
 
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {
         self.alive()?.receipts(task, now).await
+    }
+
+    async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
+        self.alive()?.memory(task).await
+    }
+
+    async fn generation(&self) -> Result<String, Error> {
+        self.alive()?.generation().await
+    }
+
+    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+        self.dies(Death::BeforeTheTrim)?;
+        self.alive()?.trim(task, last_sealed).await
     }
 
     async fn end(

@@ -6,12 +6,15 @@
 //! | `late` | an entry that is acknowledged while the end is being committed |
 //! | `closing` | a node that is told to stop while it has work in flight |
 //! | `lost` | publications and wakes that never arrive |
+//! | `sealing` | a node that dies while it seals the log of a running task |
+//! | `memory` | a live log that comes back empty or older |
 //! | `kill` | real processes, killed for real |
 //! | `repeats` | clients that ask again under the same key while processes are killed |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
 //! | `failover` | a master of a cluster that dies, and its replica |
 //! | `tls` | servers that speak TLS |
 //! | `exhaustion` | a real process whose clients take all of something |
+//! | `told` | what a reader was told, gaps and all |
 //! | `faulty` | a live log that stops where a test says |
 //! | `process` | a real process |
 
@@ -24,9 +27,12 @@ mod faulty;
 mod kill;
 mod late;
 mod lost;
+mod memory;
 pub mod process;
 mod repeats;
+mod sealing;
 mod tls;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +107,10 @@ impl Scene {
             database.close().await;
             return rows;
         }
-        broker::keys(self.ground.redis_url().expect("a node"), self.ground.namespace()).await.len()
+        let keys =
+            broker::keys(self.ground.redis_url().expect("a node"), self.ground.namespace()).await;
+        // What says which memory this is belongs to no task.
+        keys.iter().filter(|key| !key.ends_with(":generation")).count()
     }
 
     async fn database(&self, file: &str) -> Database {

@@ -8,6 +8,7 @@ mod events;
 pub mod private;
 mod proxy;
 pub mod raw;
+mod sealed;
 mod servers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ use tokio::net::TcpStream;
 
 pub use events::{Event, Events, Frames};
 pub use proxy::{Fault, Lost, Proxies, Proxy};
+pub use sealed::{Row, rows_in};
 pub use servers::{certificate, cluster_url, redis_url};
 
 /// How long anything may take that a test waits for.
@@ -79,12 +81,13 @@ impl Ground {
         Self { mode, config, redis_tls, namespace, _folder: folder }
     }
 
-    /// The configuration of a server on it. Overdue tasks are swept on request only.
+    /// The configuration of a server on it. Overdue tasks are swept and logs sealed on request only.
     pub fn config(&self) -> Config {
         Config {
             namespace: self.namespace.clone(),
             redis_tls: self.redis_tls.clone(),
             sweep_every: Duration::from_hours(1),
+            seal_every: Duration::from_hours(1),
             ..Config::local(self.config.clone())
         }
     }

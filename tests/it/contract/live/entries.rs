@@ -7,7 +7,7 @@ use rstest::rstest;
 use task_tracker::domain::{Caller, JsonObject, TaskId};
 use task_tracker::live::{Append, Appended, PAGE_BYTES};
 
-use super::{Backend, Log, kept, object, refused, verified};
+use super::{Backend, LIMITS, Log, kept, object, refused, verified};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -115,6 +115,7 @@ async fn an_entry_comes_back_as_the_text_it_was_with_its_time(
             now,
             verified: None,
             key: None,
+            limits: LIMITS,
         };
         assert_eq!(kept(log.live.append(&task, append).await.unwrap()), expected);
         let read = log.live.read(&task, expected - 1, 1).await.unwrap().entries.remove(0);
@@ -220,12 +221,14 @@ async fn counting_goes_on_behind_what_is_sealed(
     #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
-    let mut found = verified(log.seen(&task).await, 2, None, log.clock.now());
+    let mut found = log.verified(&task, 2, None).await;
     found.last_sealed = 41;
     let batch = [object("a"), object("b")];
     assert_eq!(kept(log.try_append_as(&task, &batch, None, Some(&found)).await), 43);
     assert_eq!(log.append(&task, 1).await, 44);
-    for (after, expected) in [(0, 42..=44), (41, 42..=44), (42, 43..=44)] {
+    let before = log.live.read(&task, 40, 10).await.unwrap();
+    assert_eq!((before.entries.len(), before.behind), (0, 41), "what is before is sealed");
+    for (after, expected) in [(41, 42..=44), (42, 43..=44)] {
         let page = log.live.read(&task, after, 10).await.unwrap();
         assert!(page.entries.iter().map(|entry| entry.seq_id).eq(expected), "after {after}");
         assert_eq!(page.last_seq_id, 44);
@@ -247,7 +250,7 @@ async fn a_log_outlives_the_process_that_wrote_it(
     // A fence may or may not outlive it; either way the same attempt goes on where it was.
     let found = match again.try_append(&task, &[object("next")]).await {
         Appended::Unverified(fence) => {
-            let found = verified(fence, 1, None, again.clock.now());
+            let found = verified(&*again.live, &task, fence, 1, None, again.clock.now()).await;
             again.try_append_as(&task, &[object("next")], None, Some(&found)).await
         }
         appended => appended,

@@ -17,7 +17,7 @@ async fn a_log_opens_at_its_first_verified_append(
     assert_eq!(log.seen(&task).await, seen, "one ticket for all who come before it is opened");
     assert!(log.entries(&task).await.is_empty(), "what is refused is not kept");
 
-    let found = verified(seen, 1, None, log.clock.now());
+    let found = verified(&*log.live, &task, seen, 1, None, log.clock.now()).await;
     let appended = log.try_append_as(&task, &[object("first")], None, Some(&found)).await;
     assert_eq!(appended, Appended::Kept { last_seq_id: 1, grant: grant(1, None) });
     assert_eq!(log.append(&task, 1).await, 2, "from now on nothing is looked up");
@@ -29,7 +29,7 @@ async fn two_first_appends_of_one_attempt_both_get_in(
     #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
-    let found = verified(log.seen(&task).await, 1, None, log.clock.now());
+    let found = log.verified(&task, 1, None).await;
     for expected in [1, 2] {
         let appended = log.try_append_as(&task, &[object("first")], None, Some(&found)).await;
         assert_eq!(kept(appended), expected);
@@ -42,7 +42,7 @@ async fn a_ticket_is_stale_once_the_fence_was_closed(
     #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
-    let stale = verified(log.seen(&task).await, 1, None, log.clock.now());
+    let stale = log.verified(&task, 1, None).await;
     log.close(&task, 1).await.expect("a closed log");
     let appended = log.try_append_as(&task, &[object("late")], None, Some(&stale)).await;
     assert_eq!(refused(appended), Fence::Closed { attempt: 1 });
@@ -55,7 +55,7 @@ async fn a_ticket_is_stale_once_the_log_is_gone(
     #[values(Backend::Redis, Backend::Cluster, Backend::Embedded)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
-    let stale = verified(log.seen(&task).await, 1, None, log.clock.now());
+    let stale = log.verified(&task, 1, None).await;
     log.close(&task, 1).await.expect("a closed log");
     log.end(&task, 0).await;
     let appended = log.try_append_as(&task, &[object("late")], None, Some(&stale)).await;
@@ -71,7 +71,7 @@ async fn a_ticket_of_an_earlier_attempt_does_not_replace_the_present_one(
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
     let (first, second) = (worker("first"), worker("second"));
-    let stale = verified(log.seen(&task).await, 1, Some(&first), log.clock.now());
+    let stale = log.verified(&task, 1, Some(&first)).await;
     log.close(&task, 1).await.expect("a closed log");
     log.open_for(&task, 2, Some(&second)).await;
     let late = log.try_append_as(&task, &[object("late")], Some(&first), Some(&stale)).await;

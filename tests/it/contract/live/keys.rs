@@ -7,12 +7,17 @@ use rstest::rstest;
 use task_tracker::domain::TaskId;
 use task_tracker::live::{Ended, OPENING_FOR};
 
-use super::{Backend, Log, broker, kept, object, verified, worker};
+use super::{Backend, Log, broker, kept, object, worker};
 
-/// Every key of the log's namespace.
+/// Every key of the log's namespace that is of a task.
 async fn keys(log: &Log) -> BTreeSet<String> {
     let url = log.ground.redis_url().expect("a log in Redis");
-    broker::keys(url, log.ground.namespace()).await.into_iter().collect()
+    let mut keys: BTreeSet<String> =
+        broker::keys(url, log.ground.namespace()).await.into_iter().collect();
+    // Beside those of tasks there is one that says which memory this is; a cluster has none.
+    let has_generation = keys.remove(&format!("{}:generation", log.ground.namespace()));
+    assert_eq!(has_generation, log.backend == Backend::Redis);
+    keys
 }
 
 async fn millis_left(log: &Log, key: &str) -> i64 {
@@ -21,7 +26,7 @@ async fn millis_left(log: &Log, key: &str) -> i64 {
 
 #[rstest]
 #[tokio::test]
-async fn a_task_has_three_keys_with_its_id_as_hash_tag(
+async fn a_task_has_four_keys_with_its_id_as_hash_tag(
     #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
 ) {
     let log = Log::open(backend).await;
@@ -29,7 +34,7 @@ async fn a_task_has_three_keys_with_its_id_as_hash_tag(
     log.open_for(&task, 1, Some(&worker("w"))).await;
     let namespace = log.ground.namespace();
     let expected =
-        ["progress", "seq", "fence"].map(|kind| format!("{namespace}:{kind}:{{{task}}}"));
+        ["progress", "seq", "fence", "log"].map(|kind| format!("{namespace}:{kind}:{{{task}}}"));
     assert_eq!(keys(&log).await, BTreeSet::from(expected));
 
     let mut redis = log.redis_of(&log.key("seq", &task)).await;
@@ -38,6 +43,7 @@ async fn a_task_has_three_keys_with_its_id_as_hash_tag(
     };
     assert_eq!(kind(&log.key("progress", &task)).await, "list");
     assert_eq!(kind(&log.key("seq", &task)).await, "string");
+    assert_eq!(kind(&log.key("log", &task)).await, "hash");
     let mut redis = log.redis_of(&log.key("seq", &task)).await;
     let seq: u64 =
         redis::cmd("GET").arg(log.key("seq", &task)).query_async(&mut redis).await.unwrap();
@@ -50,7 +56,7 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten(
     #[values(Backend::Redis, Backend::Cluster)] backend: Backend,
 ) {
     let (log, task) = (Log::open(backend).await, TaskId::new());
-    let mut found = verified(log.seen(&task).await, 1, None, log.clock.now());
+    let mut found = log.verified(&task, 1, None).await;
     let opening = millis_left(&log, &log.key("fence", &task)).await;
     let longest = i64::try_from(OPENING_FOR.as_millis()).unwrap();
     assert!((1..=longest).contains(&opening), "{opening} ms");
@@ -58,7 +64,7 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten(
     found.expires_at = log.clock.now().plus(Duration::from_secs(1000));
     kept(log.try_append_as(&task, &[object("first")], None, Some(&found)).await);
     log.append(&task, 5).await;
-    for kind in ["progress", "seq", "fence"] {
+    for kind in ["progress", "seq", "fence", "log"] {
         let left = millis_left(&log, &log.key(kind, &task)).await;
         assert!((900_000..=1_000_000).contains(&left), "{kind}: {left} ms");
     }
@@ -68,7 +74,7 @@ async fn every_key_of_a_task_expires_when_its_log_may_be_forgotten(
     let closed = millis_left(&log, &log.key("fence", &task)).await;
     assert!((1..=10_000).contains(&closed), "{closed} ms");
     log.open_for(&task, 2, None).await;
-    for kind in ["progress", "seq", "fence"] {
+    for kind in ["progress", "seq", "fence", "log"] {
         let left = millis_left(&log, &log.key(kind, &task)).await;
         assert!((900_000..=3_600_000).contains(&left), "{kind}: {left} ms");
     }

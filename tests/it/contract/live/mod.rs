@@ -9,6 +9,7 @@
 //! | `receipts` | appends with a key, which may come twice |
 //! | `outage` | what they hear after the broker was away |
 //! | `cluster` | what they hear in a cluster whose slots move and whose masters die |
+//! | `sealing` | what leaves a log when it is sealed, how full it may become, and what it remembers |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
 mod cluster;
@@ -19,6 +20,7 @@ mod fence;
 mod keys;
 mod outage;
 mod receipts;
+mod sealing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +34,18 @@ use task_tracker::live::embedded::EmbeddedLive;
 use task_tracker::live::redis::RedisLive;
 use task_tracker::live::redis::target::Tls;
 use task_tracker::live::{
-    Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Live, Room, Signal, Subscription,
-    Verified,
+    Append, Appended, CLOSED_FOR, Error, Fence, Grant, Hub, Limits, Live, Room, Signal,
+    Subscription, Verified,
 };
 
-use super::broker;
+use super::broker::{self, Broker};
 use crate::harness::{Ground, Mode, PATIENCE, eventually};
 
 /// Enough for every waiting worker of these tests.
 const ROOM: Room = Room { waiters: 100, types: 100 };
+
+/// So much that no test comes near it by chance.
+const LIMITS: Limits = Limits { entries: 1_000_000, bytes: 1 << 30 };
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,14 @@ impl Log {
         Self::open_on(self.backend, Arc::clone(&self.ground)).await
     }
 
+    /// A log in Redis on a broker of the test's own.
+    async fn on_broker(broker: &Broker) -> Self {
+        let (live, hub) = redis_log(&broker.url(), "tracker");
+        hub.subscribe(&TaskId::new()).await.expect("a connection");
+        let ground = Arc::new(Ground::new(Mode::Embedded).await);
+        Self { live: Arc::new(live), hub, clock: Clock::system(), backend: Backend::Redis, ground }
+    }
+
     async fn open_on(backend: Backend, ground: Arc<Ground>) -> Self {
         let (live, hub): (Arc<dyn Live>, _) = match ground.config().mode {
             ConfigMode::Node { redis_url, .. } => {
@@ -107,8 +120,8 @@ impl Log {
         verified: Option<&Verified>,
     ) -> Appended {
         let caller = Caller::from(worker.cloned());
-        let append =
-            Append { entries, caller: &caller, now: self.clock.now(), verified, key: None };
+        let now = self.clock.now();
+        let append = Append { entries, caller: &caller, now, verified, key: None, limits: LIMITS };
         self.live.append(task, append).await.expect("an answer")
     }
 
@@ -119,8 +132,14 @@ impl Log {
 
     /// Opens the log for an attempt and appends its first entry.
     async fn open_for(&self, task: &TaskId, attempt: u32, worker: Option<&WorkerId>) -> u64 {
-        let verified = verified(self.seen(task).await, attempt, worker, self.clock.now());
+        let verified = self.verified(task, attempt, worker).await;
         kept(self.try_append_as(task, &[object("first")], worker, Some(&verified)).await)
+    }
+
+    /// What the durable truth says of `attempt`, looked up after the fence was seen.
+    async fn verified(&self, task: &TaskId, attempt: u32, worker: Option<&WorkerId>) -> Verified {
+        let fence = self.seen(task).await;
+        verified(&*self.live, task, fence, attempt, worker, self.clock.now()).await
     }
 
     /// A task whose first attempt has begun to report, without a worker's name.
@@ -178,7 +197,9 @@ impl Log {
 
     /// The documented name of a key of this log in Redis.
     fn key(&self, kind: &str, task: &TaskId) -> String {
-        format!("{}:{kind}:{{{task}}}", self.ground.namespace())
+        let is_own = self.ground.database_url().is_none();
+        let namespace = if is_own { "tracker" } else { self.ground.namespace() };
+        format!("{namespace}:{kind}:{{{task}}}")
     }
 
     /// The server of this log that has a key.
@@ -195,7 +216,10 @@ impl Log {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let after = entries.last().map_or(0, |entry| entry.seq_id);
-            let page = self.live.read(task, after, 100).await.expect("a page");
+            let mut page = self.live.read(task, after, 100).await.expect("a page");
+            if page.entries.is_empty() && page.behind > after {
+                page = self.live.read(task, page.behind, 100).await.expect("a page");
+            }
             if page.entries.is_empty() {
                 return entries;
             }
@@ -211,9 +235,18 @@ fn redis_log(url: &str, namespace: &str) -> (RedisLive, Arc<Hub>) {
 }
 
 /// What the durable truth says of `attempt`, nothing being sealed.
-fn verified(fence: Fence, attempt: u32, worker: Option<&WorkerId>, now: Timestamp) -> Verified {
+async fn verified(
+    live: &dyn Live,
+    task: &TaskId,
+    fence: Fence,
+    attempt: u32,
+    worker: Option<&WorkerId>,
+    now: Timestamp,
+) -> Verified {
     let expires_at = now.plus(Duration::from_hours(1));
-    Verified { fence, grant: grant(attempt, worker), last_sealed: 0, expires_at }
+    let memory = live.memory(task).await.expect("a memory");
+    let grant = grant(attempt, worker);
+    Verified { fence, grant, last_sealed: 0, sealed_bytes: 0, memory, expires_at }
 }
 
 /// What `attempt` may do, without a lease.

@@ -4,18 +4,24 @@ use task_tracker::clock::Clock;
 use task_tracker::domain::{Caller, Event, TaskId, TaskType};
 use task_tracker::live::{Append, Appended, Error, Hub, Live, Signal, Subscription};
 
-use super::{ROOM, broker, hear, kept, object, redis_log, refused, verified};
+use super::{LIMITS, ROOM, broker, hear, kept, object, redis_log, refused, verified};
 use crate::contract::broker::Broker;
 use crate::harness::{PATIENCE, eventually};
 
 /// Appends one entry, opening the log if it must.
 pub(super) async fn append(live: &impl Live, task: &TaskId) -> u64 {
     let (entries, now) = ([object("one")], Clock::system().now());
-    let append =
-        Append { entries: &entries, caller: &Caller::default(), now, verified: None, key: None };
+    let append = Append {
+        entries: &entries,
+        caller: &Caller::default(),
+        now,
+        verified: None,
+        key: None,
+        limits: LIMITS,
+    };
     match live.append(task, append).await.expect("an answer") {
         appended @ Appended::Unverified(_) => {
-            let found = verified(refused(appended), 1, None, now);
+            let found = verified(live, task, refused(appended), 1, None, now).await;
             let append = Append { verified: Some(&found), ..append };
             kept(live.append(task, append).await.expect("an answer"))
         }
@@ -28,7 +34,7 @@ pub(super) async fn newest_heard(subscription: &mut Subscription) -> u64 {
     match hear(subscription).await {
         Signal::Event(delivery) => match &delivery.event {
             Event::Progress(entry) => entry.seq_id,
-            Event::Status(_) | Event::Notice(_) => 0,
+            Event::Status(_) | Event::Notice(_) | Event::Gap(_) => 0,
         },
         Signal::Resync => 0,
     }

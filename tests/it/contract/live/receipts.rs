@@ -8,7 +8,7 @@ use task_tracker::domain::once::KEPT_FOR;
 use task_tracker::domain::{Caller, Key, Receipt, TaskId};
 use task_tracker::live::{Append, Appended, Ended};
 
-use super::{Backend, Log, kept, object, worker};
+use super::{Backend, LIMITS, Log, kept, object, worker};
 
 fn key(chosen: &str, body: &str) -> Key {
     Key::new("progress", chosen, &[body.as_bytes()])
@@ -24,6 +24,7 @@ async fn append(log: &Log, task: &TaskId, chosen: &str, body: &str) -> Appended 
         now,
         verified: None,
         key: Some(&key),
+        limits: LIMITS,
     };
     log.live.append(task, append).await.expect("an answer")
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use std::sync::Arc;
 use task_tracker::database::Kind;
 use task_tracker::domain::once::KEPT_FOR;
+
 use task_tracker::domain::{JsonObject, Key, Keyed, NewTask, Task, Terms, Timestamp};
 use task_tracker::storage::Outcome;
 
@@ -12,7 +14,10 @@ use super::{Store, at, new_task};
 
 fn keyed<T>(key: &str, body: &str) -> Keyed<T> {
     let answer = body.to_owned();
-    Keyed { key: Key::new("register", key, &[body.as_bytes()]), answer: Box::new(|_| answer) }
+    Keyed {
+        key: Key::new("register", key, &[body.as_bytes()]),
+        answer: Arc::new(move |_| answer.clone()),
+    }
 }
 
 async fn insert(store: &Store, key: &str, body: &str, now: Timestamp) -> Outcome<Option<Task>> {

@@ -125,7 +125,7 @@ async fn a_listed_task_comes_with_its_newest_sealed_entry(
     let long = store.ended("a", 0, entries(1, 2100, 0)).await.id;
     let short = store.ended("a", 1, entries(1, 2, 0)).await.id;
     let none = store.ended("a", 2, Vec::new()).await.id;
-    store.storage.seal(&short, &entries(3, 4, 0)).await.unwrap();
+    store.storage.seal(&short, &entries(3, 4, 0), None).await.unwrap();
     let page = store.storage.list(&Filter::default(), 10).await.unwrap();
     let latest: HashMap<TaskId, _> =
         page.into_iter().map(|listed| (listed.task.id, listed.latest)).collect();

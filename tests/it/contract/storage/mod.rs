@@ -6,6 +6,7 @@
 //! | `change` | the one way a status changes, and what it leaves to settle |
 //! | `entries` | sealed history |
 //! | `idempotency` | answers that are remembered; batches |
+//! | `sealing` | how histories grow while tasks run, and what is gone for good |
 //! | `lists` | pages and counts |
 //! | `schema` | what the databases themselves refuse; migrations |
 
@@ -14,6 +15,7 @@ mod entries;
 mod idempotency;
 mod lists;
 mod schema;
+mod sealing;
 mod tasks;
 
 use std::time::Duration;
@@ -61,11 +63,10 @@ impl Store {
     /// Registers a task and claims it.
     async fn running(&self, task_type: &str, seconds: i64) -> Task {
         let task = self.pending(task_type, seconds).await;
-        let worker: WorkerId = "worker".parse().expect("a name");
         let types = [task.task_type];
         let claimed = self
             .storage
-            .claim(&types, &worker, &lease(seconds), at(seconds))
+            .claim(&types, &worker(), &lease(seconds), at(seconds))
             .await
             .expect("an answer");
         claimed.expect("the task just registered")
@@ -134,7 +135,7 @@ fn ending(mut task: Task, status: Status, seconds: i64, entries: Vec<Entry>) -> 
     task.status = status;
     task.updated_at = at(seconds);
     task.completed_at = Some(at(seconds));
-    Change { task, entries, receipts: Vec::new() }
+    Change { task, entries, loss: None, receipts: Vec::new() }
 }
 
 /// Entries `from` to `to`, each of about `bytes`.
@@ -147,6 +148,10 @@ fn entries(from: u64, to: u64, bytes: usize) -> Vec<Entry> {
         progress: JsonObject::from_stored(format!(r#"{{"n":{seq_id},"text":"{text}"}}"#)),
     };
     (from..=to).map(entry).collect()
+}
+
+fn worker() -> WorkerId {
+    "worker".parse().expect("a name")
 }
 
 fn types(names: &[&str]) -> Vec<TaskType> {

@@ -86,9 +86,14 @@ async fn the_database_refuses_two_retries_of_one_task(
 async fn history_and_notes_belong_to_a_task(#[values(Kind::Postgres, Kind::Sqlite)] kind: Kind) {
     let store = Store::open(kind).await;
     let task = store.ended("a", 0, entries(1, 2000, 0)).await;
-    let orphan = "INSERT INTO tracker_entries VALUES ('none', 1, 1, '[]', '{}')";
+    let orphan = "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
+                  VALUES ('none', 1, 1, '[]', '{}')";
     store.run(orphan).await.expect_err("a history of no task");
-    let turned = format!("INSERT INTO tracker_entries VALUES ('{}', 9, 8, '[]', '{{}}')", task.id);
+    let turned = format!(
+        "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
+         VALUES ('{}', 9, 8, '[]', '{{}}')",
+        task.id
+    );
     store.run(turned).await.expect_err("a row that ends before it begins");
     let deleted = store.run(format!("DELETE FROM tracker_tasks WHERE id = '{}'", task.id)).await;
     assert_eq!(deleted.unwrap(), 1);

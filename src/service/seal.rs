@@ -1,0 +1,266 @@
+//! Seals the logs of running tasks: what is live moves to the durable truth every few seconds, many tasks in
+//! one transaction, and leaves the log.
+//!
+//! ```text
+//!   read the log ─► hold the rows of the tasks ─► add what is not sealed yet, commit ─► trim the log
+//! ```
+//!
+//! A crash after any arrow leaves entries in the log that are sealed: whoever seals next passes them over, and
+//! trims. Each node remembers in memory for which tasks it took entries, and seals those; what a
+//! node forgot when it died is found by a slower round over all tasks in progress. A log that is too full
+//! to take more is sealed by whoever finds it so.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::query::PAGE;
+use super::{Result, Tracker};
+use crate::domain::{Entry, Status, TaskId, Timestamp};
+use crate::storage::{Cursor, Filter};
+
+/// How long an entry waits to be sealed.
+const DUE_AFTER: Duration = Duration::from_secs(3);
+/// Entries of a task that do not wait so long.
+const DUE_ENTRIES: u64 = 2000;
+/// Bytes of a task that do not.
+const DUE_BYTES: u64 = 2 << 20;
+/// Tasks that are sealed in one transaction: their rows are held meanwhile.
+const BATCH: usize = 100;
+/// Bytes that are sealed in one transaction, at about most.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Entries and bytes that are read of one log at once; the rest is due again.
+const LOG_ENTRIES: usize = 5000;
+const LOG_BYTES: u64 = 4 << 20;
+/// Logs that are read or trimmed at once.
+const CONCURRENCY: usize = 16;
+/// Tasks that a node remembers at most; those beyond are left to the slower round.
+const REMEMBERED: usize = 200_000;
+/// How often a task is passed over, for somebody else holds it or it has ended, before it is forgotten.
+const TRIES: u32 = 3;
+/// Tasks of a page of the slower round, and pages of one round.
+const LEFT_PAGE: u32 = 100;
+const LEFT_PAGES: usize = 10;
+
+/// For which tasks this node took entries that it has not sealed.
+#[derive(Debug, Default)]
+pub(super) struct Unsealed(Mutex<HashMap<TaskId, Pending>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    since: Timestamp,
+    newest: u64,
+    entries: u64,
+    bytes: u64,
+    tries: u32,
+}
+
+impl Pending {
+    fn is_much(&self) -> bool {
+        self.entries >= DUE_ENTRIES || self.bytes >= DUE_BYTES
+    }
+}
+
+impl Unsealed {
+    /// Remembers entries that were taken; says whether there are by now so many that they are due at once.
+    pub(super) fn took(
+        &self,
+        task: &TaskId,
+        newest: u64,
+        entries: u64,
+        bytes: u64,
+        now: Timestamp,
+    ) -> bool {
+        let mut tasks = self.lock();
+        if let Some(pending) = tasks.get_mut(task) {
+            let was_much = pending.is_much();
+            pending.newest = pending.newest.max(newest);
+            pending.entries += entries;
+            pending.bytes += bytes;
+            return pending.is_much() && !was_much;
+        }
+        if tasks.len() >= REMEMBERED {
+            return false;
+        }
+        let pending = Pending { since: now, newest, entries, bytes, tries: 0 };
+        tasks.insert(task.clone(), pending);
+        pending.is_much()
+    }
+
+    fn due(&self, now: Timestamp) -> Vec<TaskId> {
+        let is_due = |pending: &Pending| now.since(pending.since) >= DUE_AFTER || pending.is_much();
+        let tasks = self.lock();
+        tasks.iter().filter(|(_, pending)| is_due(pending)).map(|(task, _)| task.clone()).collect()
+    }
+
+    /// A task is sealed up to entry `sealed`.
+    fn sealed(&self, task: &TaskId, sealed: u64, now: Timestamp) {
+        let mut tasks = self.lock();
+        let Some(pending) = tasks.get_mut(task) else {
+            return;
+        };
+        if pending.newest <= sealed {
+            tasks.remove(task);
+        } else {
+            let entries = pending.newest - sealed;
+            let bytes = pending.bytes / pending.entries.max(1) * entries;
+            *pending = Pending { since: now, entries, bytes, tries: 0, ..*pending };
+        }
+    }
+
+    /// A task could not be sealed.
+    fn passed_over(&self, task: &TaskId) {
+        let mut tasks = self.lock();
+        if let Some(pending) = tasks.get_mut(task) {
+            pending.tries += 1;
+            if pending.tries >= TRIES {
+                tasks.remove(task);
+            }
+        }
+    }
+
+    /// A task has ended.
+    pub(super) fn forget(&self, task: &TaskId) {
+        self.lock().remove(task);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Pending>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the slower round goes on.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(Mutex<Option<Cursor>>);
+
+impl Tracker {
+    /// Seals what is due of the tasks that this node took entries for; says how many tasks it sealed.
+    /// It also notices here that the live log lost its memory, if nobody has yet.
+    #[tracing::instrument(name = "tasks.seal", skip_all)]
+    pub async fn seal(&self) -> Result<u64> {
+        let generation = self.live.generation().await?;
+        self.note_generation(&generation).await?;
+        let due = self.unsealed.due(self.clock.now());
+        self.seal_tasks(due).await
+    }
+
+    /// Seals what other nodes left unsealed, of some tasks in progress: the next round goes on with others.
+    #[tracing::instrument(name = "tasks.seal_left", skip_all)]
+    pub async fn seal_left(&self) -> Result<u64> {
+        let mut sealed = 0;
+        for _ in 0..LEFT_PAGES {
+            let cursor = self.rounds.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let filter = Filter { status: Some(Status::InProgress), cursor, ..Filter::default() };
+            let page = self.storage.list(&filter, LEFT_PAGE).await?;
+            let is_last = page.len() < LEFT_PAGE as usize;
+            let behind = page.last().filter(|_| !is_last).map(|last| &last.task);
+            let cursor =
+                behind.map(|task| Cursor { created_at: task.created_at, id: task.id.clone() });
+            let tasks: Vec<TaskId> = page.iter().map(|listed| listed.task.id.clone()).collect();
+            let newest = self.live.last_seq_ids(&tasks).await?;
+            let is_left = |newest: u64, latest: Option<&Entry>| {
+                newest > latest.map_or(0, |latest| latest.seq_id)
+            };
+            let left = page
+                .iter()
+                .zip(newest)
+                .filter(|(listed, newest)| is_left(*newest, listed.latest.as_ref()));
+            let left = left.map(|(listed, _)| listed.task.id.clone()).collect();
+            sealed += self.seal_tasks(left).await?;
+            *self.rounds.0.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
+            if is_last {
+                break;
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Seals one task whose log is full; says whether that made room.
+    pub(super) async fn seal_one(&self, task: &TaskId) -> Result<bool> {
+        Ok(self.seal_tasks(vec![task.clone()]).await? > 0)
+    }
+
+    /// Seals a task when nobody waits for it.
+    pub(super) fn seal_soon(&self, task: &TaskId) {
+        let (tracker, task) = (self.clone(), task.clone());
+        self.detached.spawn(async move {
+            if let Err(error) = tracker.seal_one(&task).await {
+                tracing::warn!(task.id = %task, error = &error as &dyn std::error::Error,
+                    "a log was not sealed, and will be tried again");
+            }
+        });
+    }
+
+    async fn seal_tasks(&self, tasks: Vec<TaskId>) -> Result<u64> {
+        let reads = futures::stream::iter(tasks).map(async |task| {
+            let read = self.unsealed_of(&task).await;
+            (task, read)
+        });
+        let mut reads = reads.buffer_unordered(CONCURRENCY);
+        let (mut sealed, mut failed) = (0, None);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            let read = reads.next().await;
+            let is_over = read.is_none();
+            match read {
+                Some((task, Ok(entries))) => {
+                    bytes += entries
+                        .iter()
+                        .map(|entry| entry.progress.as_str().len() as u64)
+                        .sum::<u64>();
+                    batch.push((task, entries));
+                }
+                Some((_, Err(error))) => failed = Some(error),
+                None => {}
+            }
+            if batch.len() >= BATCH || bytes >= BATCH_BYTES || (is_over && !batch.is_empty()) {
+                bytes = 0;
+                match self.seal_batch(std::mem::take(&mut batch)).await {
+                    Ok(done) => sealed += done,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if is_over {
+                return failed.map_or(Ok(sealed), Err);
+            }
+        }
+    }
+
+    /// The oldest entries of a log, some of which may be sealed already.
+    async fn unsealed_of(&self, task: &TaskId) -> Result<Vec<Entry>> {
+        let (mut entries, mut after, mut bytes) = (Vec::new(), 0, 0);
+        while entries.len() < LOG_ENTRIES && bytes < LOG_BYTES {
+            let page = self.live.read(task, after, PAGE).await?;
+            match page.entries.last() {
+                Some(last) => after = last.seq_id,
+                None if after < page.behind => after = page.behind,
+                None => break,
+            }
+            bytes +=
+                page.entries.iter().map(|entry| entry.progress.as_str().len() as u64).sum::<u64>();
+            entries.extend(page.entries);
+        }
+        Ok(entries)
+    }
+
+    async fn seal_batch(&self, logs: Vec<(TaskId, Vec<Entry>)>) -> Result<u64> {
+        let sealed: HashMap<TaskId, u64> =
+            self.storage.seal_running(&logs).await?.into_iter().collect();
+        let now = self.clock.now();
+        for (task, _) in &logs {
+            match sealed.get(task) {
+                Some(up_to) => self.unsealed.sealed(task, *up_to, now),
+                None => self.unsealed.passed_over(task),
+            }
+        }
+        metrics::counter!("tasks_sealed_early_total").increment(sealed.len() as u64);
+        let done = sealed.len() as u64;
+        let trims = futures::stream::iter(sealed)
+            .map(async |(task, up_to)| self.live.trim(&task, up_to).await);
+        let trims: Vec<_> = trims.buffer_unordered(CONCURRENCY).collect().await;
+        trims.into_iter().collect::<std::result::Result<(), _>>()?;
+        Ok(done)
+    }
+}
