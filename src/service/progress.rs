@@ -57,7 +57,15 @@ impl Tracker {
                 }
                 Appended::Unverified(fence) => fence,
             };
-            verified = self.verify(id, caller, fence, now).await?;
+            let is_opening = matches!(fence, Fence::Opening { .. });
+            verified = match self.verify(id, caller, fence, now).await {
+                // The look has left a fence that nobody will open: it must not outlive a log that is gone.
+                Err(refused @ (Error::TaskNotFound(_) | Error::Refused { .. })) if is_opening => {
+                    self.look_anew(id).await;
+                    return Err(refused);
+                }
+                verified => verified?,
+            };
             if verified.is_none() {
                 // An end closed the fence and is not committed yet, or died on the way.
                 if asked.elapsed() >= PATIENCE {

@@ -1,10 +1,14 @@
-//! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed.
+//! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed; and one that
+//! comes after the end.
 
 use rstest::rstest;
-use task_tracker::domain::Status;
+use task_tracker::domain::{JsonObject, Status, TaskId};
+use task_tracker::service::Error;
 
 use super::faulty::{Death, Ends, Fault};
-use super::{ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched};
+use super::{
+    ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched, worker,
+};
 use crate::harness::Mode;
 
 /// Ends a task of three entries while a fourth is acknowledged before the commit; the ending node
@@ -107,4 +111,20 @@ async fn what_was_acknowledged_is_in_the_history_and_the_stream_before_it_is_set
     let seq_ids: Vec<u64> = tracked.history.iter().map(|entry| entry.seq_id).collect();
     assert_eq!(seq_ids, [1, 2, 3, 4]);
     assert_whole(&watched(&node, &task).await.rest().await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_comes_after_the_end_leaves_nothing_in_redis() {
+    let scene = Scene::new(Mode::Node).await;
+    let node = scene.node().await;
+    let task = started(node.tracker()).await;
+    progressed(node.tracker(), &task, 1).await;
+    complete(node.tracker(), &task).await.expect("an end");
+    let entry = [JsonObject::from_stored(r#"{"late":true}"#)];
+    let late = node.tracker().progress(&task, &entry, &worker().into()).await;
+    assert!(matches!(late, Err(Error::Refused { .. })), "{late:?}");
+    let unknown = TaskId::new();
+    let lost = node.tracker().progress(&unknown, &entry, &worker().into()).await;
+    assert!(matches!(lost, Err(Error::TaskNotFound(_))), "{lost:?}");
+    assert_eq!(scene.live_traces().await, 0);
 }
