@@ -105,11 +105,12 @@ impl Program {
     /// `kill -9` of it and of what it started, which for Postgres are sessions of their own.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let started = children(child.id());
-        child.kill().expect("a signal");
+        let mut all = vec![child.id()];
+        all.extend(children(child.id()));
+        // All at once, before they notice of each other.
+        signal("KILL", &all);
+        child.kill().expect("a signal, if that failed");
         child.wait().expect("its end");
-        // Some end by themselves meanwhile.
-        signal("KILL", &started);
     }
 
     /// Has it and what it started stand still, with every connection open and silent.
@@ -146,10 +147,14 @@ impl Program {
 
     /// The last lines it said.
     pub fn last_words(&self, lines: usize) -> String {
-        let said = fs::read(&self.log).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
+        let said = self.said();
         let all: Vec<&str> = said.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Everything it said, in all its lives.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 }
 

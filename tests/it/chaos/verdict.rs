@@ -70,6 +70,9 @@ pub async fn reach(stage: &Stage, world: &World) -> Found {
             stage.ledger.violation(format!("{task}: {wrong}"));
         }
     }
+    for error in world.errors() {
+        stage.ledger.violation(format!("a node logged an error: {error}"));
+    }
     found
 }
 

@@ -162,6 +162,15 @@ impl World {
         died
     }
 
+    /// What nodes logged as an error: somebody being away is none.
+    pub fn errors(&self) -> Vec<String> {
+        let is_error =
+            |line: &&str| line.contains(r#""level":"ERROR""#) || line.contains("panicked at");
+        let said = self.nodes.iter().map(Program::said);
+        said.flat_map(|said| said.lines().filter(is_error).map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// The durable truth.
     pub async fn truth(&self) -> Database {
         let database = match &self.stores {
@@ -232,6 +241,8 @@ impl Stores {
             &["-D", "data", "-p", &port][..],
             &["-c", "listen_addresses=127.0.0.1", "-c", &sockets, "-c", "fsync=off"],
             &["-c", "log_min_messages=warning", "-c", "shared_buffers=32MB"],
+            // In its folder, which goes with it however it ends.
+            &["-c", "dynamic_shared_memory_type=mmap"],
         ];
         let postgres = of(bin.join("postgres"), &postgres.concat(), &postgres_folder);
         let redis = ["--bind", "127.0.0.1", "--port", &redis_port, "--save", ""];
