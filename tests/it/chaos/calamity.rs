@@ -77,7 +77,8 @@ async fn freeze(world: &mut World, stage: &Stage, victims: &[Part], chance: &mut
         stage.ledger.tally("freezes");
         world.program(*part).freeze();
     }
-    pause(chance, 300..5000).await;
+    let longest = stage.settings.freeze.as_millis().try_into().unwrap_or(u64::MAX);
+    pause(chance, 300..longest.max(301)).await;
     for part in victims {
         world.program(*part).thaw();
     }

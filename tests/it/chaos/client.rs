@@ -6,9 +6,6 @@ use serde_json::Value;
 
 use super::ledger::Ledger;
 
-/// Longer than any answer may take, whatever is away.
-const PATIENCE: Duration = Duration::from_secs(25);
-
 /// What became of a request.
 #[derive(Debug)]
 pub enum Outcome {
@@ -34,13 +31,14 @@ impl Outcome {
 pub struct Client {
     http: reqwest::Client,
     urls: Vec<String>,
+    patience: Duration,
 }
 
 impl Client {
-    /// One that knows where each node listens.
-    pub fn new(urls: Vec<String>) -> Self {
+    /// One that knows where each node listens, and how long any answer may take.
+    pub fn new(urls: Vec<String>, patience: Duration) -> Self {
         let http = reqwest::Client::builder().build().expect("a client");
-        Self { http, urls }
+        Self { http, urls, patience }
     }
 
     /// How many nodes there are.
@@ -58,7 +56,7 @@ impl Client {
         let request = self.http.post(format!("{}/api/v1{path}", self.urls[node])).json(body);
         ledger.tally("requests");
         let answer = async {
-            let response = request.timeout(PATIENCE).send().await?;
+            let response = request.timeout(self.patience).send().await?;
             let status = response.status().as_u16();
             Ok::<_, reqwest::Error>((status, response.text().await?))
         };
@@ -69,7 +67,7 @@ impl Client {
             }
             Err(error) => {
                 if error.is_timeout() {
-                    ledger.violation(format!("{path}: no answer within {PATIENCE:?}"));
+                    ledger.violation(format!("{path}: no answer within {:?}", self.patience));
                 }
                 ledger.tally("answer lost");
                 Outcome::Unknown

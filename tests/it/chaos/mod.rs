@@ -49,6 +49,8 @@ struct Settings {
     seed: u64,
     /// Tasks that are under way at once.
     tasks: usize,
+    /// How long what stands still does so at the longest.
+    freeze: Duration,
     /// Redis' `appendfsync`.
     fsync: String,
 }
@@ -66,8 +68,15 @@ impl Settings {
             seed: number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000)),
             tasks: number("CHAOS_TASKS")
                 .map_or(tasks, |tasks| usize::try_from(tasks).expect("a few")),
+            freeze: Duration::from_secs(number("CHAOS_FREEZE").unwrap_or(5)),
             fsync: given("CHAOS_FSYNC").unwrap_or_else(|| "everysec".to_owned()),
         }
+    }
+
+    /// Longer than any answer may take, whatever is away, and longer than a stream may be silent: it says every
+    /// fifteen seconds that it is alive.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(20) + self.freeze
     }
 }
 
@@ -128,7 +137,7 @@ async fn run(name: &str, mode: &str, settings: Settings, workers: usize, mut wor
         settings.tasks
     );
     let stage = Arc::new(Stage {
-        client: Client::new(world.urls.clone()),
+        client: Client::new(world.urls.clone(), settings.patience()),
         ledger: Ledger::default(),
         settings,
         is_settling: AtomicBool::new(false),
@@ -153,13 +162,14 @@ async fn run(name: &str, mode: &str, settings: Settings, workers: usize, mut wor
     report::Report { name, stage: &stage, found: &found, settled }.print();
     let violations = stage.ledger.violations();
     if !violations.is_empty() {
-        let Settings { seed, length, tasks, fsync } = &stage.settings;
+        let Settings { seed, length, tasks, freeze, fsync } = &stage.settings;
         let kept = world.keep();
         panic!(
-            "{} violations, logs in {}\nagain: scripts/chaos --mode {mode} --seed {seed} --seconds {} --tasks {tasks} --fsync {fsync}\n- {}",
+            "{} violations, logs in {}\nagain: scripts/chaos --mode {mode} --seed {seed} --seconds {} --tasks {tasks} --freeze {} --fsync {fsync}\n- {}",
             stage.ledger.violated(),
             kept.display(),
             length.as_secs(),
+            freeze.as_secs(),
             violations.join("\n- ")
         );
     }

@@ -1,16 +1,12 @@
 //! Follows the stream of one task to its end, at whichever node is there, as an `EventSource` does.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::ledger::Reading;
 use super::{Stage, pause};
 use crate::harness::{Event, Frames};
-
-/// A stream is never silent for longer: it says every fifteen seconds that it is alive.
-const SILENCE: Duration = Duration::from_secs(25);
 
 /// Reads until the end has come, and writes down what was seen.
 pub async fn follow(stage: Arc<Stage>, task: String, mut chance: Rng) {
@@ -63,7 +59,8 @@ impl Reader {
 
     /// Reads one connection to its end; `false` where there was none.
     async fn read(&mut self, node: usize, chance: &mut Rng) -> bool {
-        let sent = tokio::time::timeout(SILENCE, self.request(node).send()).await;
+        let patience = self.stage.settings.patience();
+        let sent = tokio::time::timeout(patience, self.request(node).send()).await;
         let Ok(sent) = sent else {
             self.violation("the stream does not begin");
             return false;
@@ -79,9 +76,9 @@ impl Reader {
         }
         let mut frames = Frames::default();
         loop {
-            match tokio::time::timeout(SILENCE, response.chunk()).await {
+            match tokio::time::timeout(patience, response.chunk()).await {
                 Err(_) => {
-                    self.violation(&format!("the stream is silent for {SILENCE:?}"));
+                    self.violation(&format!("the stream is silent for {patience:?}"));
                     return true;
                 }
                 Ok(Err(_) | Ok(None)) => return true,
@@ -122,7 +119,7 @@ impl Reader {
     async fn ask_again(&self, chance: &mut Rng) {
         while !self.stage.is_over() {
             let node = self.stage.any_node(chance);
-            match self.request(node).timeout(SILENCE).send().await {
+            match self.request(node).timeout(self.stage.settings.patience()).send().await {
                 Ok(response) if response.status() == 204 => return,
                 Ok(response) if response.status() != 503 => {
                     let status = response.status();
