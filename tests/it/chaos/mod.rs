@@ -177,14 +177,14 @@ async fn run(name: &str, mode: &str, settings: Settings, workers: usize, mut wor
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_survive_whatever_is_killed() {
-    let settings = Settings::new(25, 32);
+    let settings = Settings::new(25, 40);
     let world = World::of_two_nodes(&settings).await;
-    run("two nodes", "nodes", settings, 14, world).await;
+    run("two nodes", "nodes", settings, 18, world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_server_survives_whatever_is_killed() {
-    let settings = Settings::new(10, 16);
+    let settings = Settings::new(10, 24);
     let world = World::embedded().await;
-    run("embedded", "embedded", settings, 8, world).await;
+    run("embedded", "embedded", settings, 12, world).await;
 }
