@@ -191,6 +191,8 @@ impl Tracker {
         if task.status.is_terminal() {
             self.settle_or_leave(task, newest).await;
         } else {
+            // A commit that took longer than a fence stays closed: the attempt that is over may have opened it again.
+            self.look_anew(&task.id).await;
             self.announce(task).await;
             self.wake(task);
         }

@@ -82,13 +82,21 @@ impl Tracker {
                 // Somebody else may be sealing it.
                 Appended::Full => (self.seal_one(id).await?, "the log of the task is being sealed"),
                 Appended::Unverified(fence) => {
-                    verified = match (self.verify(id, caller, fence, now).await, key) {
+                    let is_opening = matches!(fence, Fence::Opening { .. });
+                    let verdict = self.verify(id, caller, fence, now).await;
+                    let is_refused =
+                        matches!(verdict, Err(Error::TaskNotFound(_) | Error::Refused { .. }));
+                    if is_refused && is_opening {
+                        // The look has left a fence that nobody will open: it must not outlive a log that is gone.
+                        self.look_anew(id).await;
+                    }
+                    verified = match (verdict, key) {
                         // Nothing is taken now, but it may have been before: an end took the receipts with it.
                         (Err(refused @ Error::Refused { .. }), Some(key)) => {
                             let receipt = self.receipt(key, now).await?;
                             return receipt.map(Accepted::from).ok_or(refused);
                         }
-                        (verified, _) => verified?,
+                        (verdict, _) => verdict?,
                     };
                     // An end closed the fence and is not committed yet, or died on the way.
                     (verified.is_some(), "the end of the task is under way")

@@ -3,6 +3,7 @@
 //! | module | tests |
 //! | --- | --- |
 //! | `api` | what a client may rely on, over HTTP |
+//! | `chaos` | whatever is killed, whenever: what was promised is kept |
 //! | `contract` | what every store must do, asked of each |
 //! | `crash` | nodes that die, and a broker that forgets |
 //! | `harness` | how a server is started, called and watched |
@@ -14,6 +15,7 @@
 #![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
 
 mod api;
+mod chaos;
 mod contract;
 mod crash;
 mod harness;

@@ -6,6 +6,7 @@
 //! newest entry of the file, or behind what is sealed where the file is another one. Entries of a task are appended one batch after the other, under its lock,
 //! so that they are published in the order of their numbers.
 
+mod log;
 mod once;
 mod room;
 
@@ -17,14 +18,14 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Grant, Hub, Limits, Live, Memory,
-    OPENING_FOR, PAGE_BYTES, Page, Verified,
+    Append, Appended, Ended, Error, Fence, Grant, Hub, Limits, Live, Memory, PAGE_BYTES, Page,
+    Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
     Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
-use room::Room;
+use log::Log;
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -45,18 +46,6 @@ struct Logs {
     by_task: HashMap<TaskId, Arc<AsyncMutex<Log>>>,
     /// How many there were when those with a fallen fence were last thrown out.
     kept: usize,
-}
-
-/// What is known of one task's log without reading the file.
-#[derive(Debug, Default)]
-struct Log {
-    fence: Option<Fence>,
-    /// When a fence falls that is not open.
-    fence_expires_at: Option<Timestamp>,
-    /// The number of the newest entry; `None` where the file was not asked yet.
-    last_seq_id: Option<u64>,
-    /// How much of it is used.
-    room: Room,
 }
 
 /// An append that outlives its caller.
@@ -199,48 +188,6 @@ impl EmbeddedLive {
             log.room = self.measure(&task, newest, &verified).await?;
         }
         self.keep(&task, &mut log, entries, now, limits, (key, grant)).await
-    }
-}
-
-impl Log {
-    /// The rule of the fence, as `append.lua` has it: lets the caller in, or says which fence does not.
-    fn admit(
-        &mut self,
-        caller: &Caller,
-        now: Timestamp,
-        verified: Option<&Verified>,
-    ) -> Result<Grant, Fence> {
-        if self.has_fallen(now) {
-            self.fence = None;
-        }
-        let fence = match &self.fence {
-            Some(fence) => fence.clone(),
-            None => self.stand(Fence::opening(), Some(now.plus(OPENING_FOR))),
-        };
-        if let Some(verified) = verified {
-            let open = Fence::Open(verified.grant.clone());
-            if fence == verified.fence || fence == open {
-                self.stand(open, None);
-                return Ok(verified.grant.clone());
-            }
-        }
-        match fence {
-            Fence::Open(grant) if grant.admits(caller) => Ok(grant),
-            fence => Err(fence),
-        }
-    }
-
-    fn close(&mut self, attempt: u32, now: Timestamp) {
-        self.stand(Fence::Closed { attempt }, Some(now.plus(CLOSED_FOR)));
-    }
-
-    fn stand(&mut self, fence: Fence, until: Option<Timestamp>) -> Fence {
-        self.fence_expires_at = until;
-        self.fence.insert(fence).clone()
-    }
-
-    fn has_fallen(&self, now: Timestamp) -> bool {
-        self.fence_expires_at.is_some_and(|at| at <= now)
     }
 }
 

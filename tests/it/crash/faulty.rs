@@ -15,6 +15,8 @@ pub struct Fault {
     pub dies: Option<Death>,
     /// Whether the read of a log that was closed waits for [`Faulty::go_on`]: a slow commit.
     pub commits_slowly: bool,
+    /// Whether it waits for [`Faulty::go_on`] when it has closed a log: an attempt that is taken away slowly.
+    pub closes_slowly: bool,
     /// What becomes of ends.
     pub ends: Ends,
     /// Whether wakes are forgotten.
@@ -139,6 +141,10 @@ impl Live for Faulty {
         let newest = self.alive()?.close(task, attempt, now).await?;
         self.dies(Death::AfterTheClose)?;
         self.is_closing.store(self.fault.commits_slowly, Ordering::SeqCst);
+        if self.fault.closes_slowly {
+            self.reached.add_permits(1);
+            self.may_go_on.acquire().await.expect("a semaphore").forget();
+        }
         Ok(newest)
     }
 

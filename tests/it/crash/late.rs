@@ -1,12 +1,17 @@
-//! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed.
+//! An entry that is acknowledged while the end is being committed, for longer than a fence stays closed; and one that
+//! comes after the end, or when the attempt is over.
+
+use std::time::Duration;
 
 use rstest::rstest;
+use task_tracker::domain::lifecycle::Refused;
 use task_tracker::domain::{JsonObject, Key, Status, TaskId};
-use task_tracker::service::{Accepted, Tracker, progress_scope};
+use task_tracker::service::{Accepted, Error, Tracker, progress_scope};
 
 use super::faulty::{Death, Ends, Fault};
 use super::{
-    ABANDONED, Scene, assert_whole, complete, history, progressed, started, watched, worker,
+    ABANDONED, Scene, assert_whole, complete, history, progressed, registered, started, watched,
+    worker,
 };
 use crate::harness::Mode;
 
@@ -122,4 +127,51 @@ async fn what_was_acknowledged_is_in_the_history_and_the_stream_before_it_is_set
     let seq_ids: Vec<u64> = tracked.history.iter().map(|entry| entry.seq_id).collect();
     assert_eq!(seq_ids, [1, 2, 3, 4]);
     assert_whole(&watched(&node, &task).await.rest().await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_comes_after_the_end_leaves_nothing_in_redis() {
+    let scene = Scene::new(Mode::Node).await;
+    let node = scene.node().await;
+    let task = started(node.tracker()).await;
+    progressed(node.tracker(), &task, 1).await;
+    complete(node.tracker(), &task).await.expect("an end");
+    let entry = [JsonObject::from_stored(r#"{"late":true}"#)];
+    let late = node.tracker().progress(&task, &entry, &worker().into(), None).await;
+    assert!(matches!(late, Err(Error::Refused { .. })), "{late:?}");
+    let unknown = TaskId::new();
+    let lost = node.tracker().progress(&unknown, &entry, &worker().into(), None).await;
+    assert!(matches!(lost, Err(Error::TaskNotFound(_))), "{lost:?}");
+    assert_eq!(scene.live_traces().await, 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_lease_is_taken_slowly_is_not_heard_after_it(
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+) {
+    let scene = Scene::new(mode).await;
+    let (first, log) = scene.faulty(Fault { closes_slowly: true, ..Fault::default() }).await;
+    let beside = if mode == Mode::Embedded { None } else { Some(scene.node().await) };
+    let other = beside.as_ref().unwrap_or(&first).tracker();
+    let (task, lease) = (registered(other, "work").await.id, Duration::from_secs(60));
+    let begun = other.start(task.clone(), Some(worker()), Some(lease), None).await;
+    let holder = begun.expect("a start").now().expect("done now").holder();
+    scene.clock.advance(lease + Duration::from_secs(1));
+    let taker = first.tracker().clone();
+    let taking = tokio::spawn(async move { taker.expire_leases().await });
+    log.is_committing().await;
+    scene.let_the_closed_fence_fall(&task).await;
+    let entry = [JsonObject::from_stored(r#"{"late":true}"#)];
+    let accepted = other.progress(&task, &entry, &holder, None).await;
+    assert_eq!(accepted.expect("it still has the task").last_seq_id, 1);
+    log.go_on();
+    assert_eq!(taking.await.unwrap().unwrap(), 1);
+
+    let late = other.progress(&task, &entry, &holder, None).await;
+    assert!(
+        matches!(late, Err(Error::Refused { refused: Refused::LeaseLost, .. })),
+        "the next worker may have the task: {late:?}"
+    );
+    assert_eq!(history(other, &task).await, [1]);
 }

@@ -87,8 +87,9 @@ async fn a_log_whose_slot_moves_goes_on_and_its_readers_with_it() {
         let task = task.clone();
         async move { (append(&other, &task).await, other) }
     });
-    slot.key(&key("progress", &task)).await;
-    slot.key(&key("fence", &task)).await;
+    for kind in ["progress", "fence", "log"] {
+        slot.key(&key(kind, &task)).await;
+    }
     let (number, other) = half.await.expect("an append that was sent on");
     assert_eq!(number, 4);
     assert_eq!(
