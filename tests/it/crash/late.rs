@@ -154,7 +154,7 @@ async fn a_worker_whose_lease_is_taken_slowly_is_not_heard_after_it(
     let (first, log) = scene.faulty(Fault { closes_slowly: true, ..Fault::default() }).await;
     let beside = if mode == Mode::Embedded { None } else { Some(scene.node().await) };
     let other = beside.as_ref().unwrap_or(&first).tracker();
-    let (task, lease) = (registered(other, "work").await.id, Duration::from_secs(60));
+    let (task, lease) = (registered(other, "work").await.id, Duration::from_mins(1));
     let begun = other.start(task.clone(), Some(worker()), Some(lease), None).await;
     let holder = begun.expect("a start").now().expect("done now").holder();
     scene.clock.advance(lease + Duration::from_secs(1));
