@@ -46,10 +46,8 @@ impl Tracker {
             self.add_sealed(&task.id, &mut read).await?;
             let has_log =
                 task.attempt > 0 && (!has_ended || self.storage.is_unsettled(&task.id).await?);
-            let found = match has_log {
-                true => self.add_live(&task.id, &mut read).await,
-                false => Ok(Found::None),
-            };
+            let found =
+                if has_log { self.add_live(&task.id, &mut read).await } else { Ok(Found::None) };
             let found = match found {
                 Err(Error::Unavailable(error)) => {
                     tracing::debug!(error, "a history is answered without what is live");

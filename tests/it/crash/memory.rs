@@ -331,7 +331,7 @@ async fn no_number_is_given_twice_whatever_the_broker_forgets(
         stop.store(true, Ordering::SeqCst);
         broker
     };
-    let appenders = join_all([append(&one), append(&other), append(&one)]);
+    let appenders = join_all(vec![append(&one), append(&other), append(&one)]);
     let (_broker, ..) = futures::join!(lose, appenders, seal(&one), seal(&other));
     let ended = async || complete(one.tracker(), &task).await.ok();
     eventually(ended).await;
