@@ -79,7 +79,7 @@ pub struct StatusChange {
     /// Of a failed task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JsonObject>,
-    /// Why, where it was not its worker's doing: of a cancelled task, and of one whose worker fell silent.
+    /// Why somebody wanted it to end; of a cancelled task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// When.
