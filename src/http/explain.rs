@@ -8,12 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::extract::{Id, Query};
 use super::problem::{Problem, problems};
-use super::wire::{PublicEntry, Standing, StatusSchema};
+use super::wire::{PAGE, PublicEntry, Standing, StatusSchema, limit};
 use crate::domain::{Status, Task, TaskId, TaskType, Timestamp, WorkerId};
 use crate::service::{Why, Worker};
-
-/// Workers of a page when nothing is said, and at most.
-const PAGE: (u32, u32) = (50, 100);
 
 problems!(WhyProblems: TaskNotFound);
 problems!(WorkersProblems: ValidationFailed);
@@ -121,14 +118,6 @@ pub(super) struct WorkersQuery {
     /// The `nextCursor` of the page before.
     #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     cursor: Option<WorkerId>,
-}
-
-fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let limit = u32::deserialize(deserializer)?;
-    if (1..=PAGE.1).contains(&limit) {
-        return Ok(Some(limit));
-    }
-    Err(serde::de::Error::custom(format!("must be between 1 and {}", PAGE.1)))
 }
 
 /// A page of workers, by name.

@@ -13,7 +13,7 @@ use super::Api;
 use super::extract::{Id, Query};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
-use super::wire::{PublicEntry, StatusSchema, TaskFields, TaskResponse, seconds};
+use super::wire::{PAGE, PublicEntry, StatusSchema, TaskFields, TaskResponse, limit, seconds};
 use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId};
 use crate::service::{Cursor, Filter, Registration};
 
@@ -21,8 +21,6 @@ use crate::service::{Cursor, Filter, Registration};
 const LONGEST_TIMEOUT: u64 = 31_536_000;
 /// Attempts a task may be given at most.
 const MOST_ATTEMPTS: u32 = 1000;
-/// Tasks of a page when nothing is said, and at most.
-const PAGE: (u32, u32) = (50, 100);
 
 problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed,
     IdempotencyKeyReused);
@@ -175,14 +173,6 @@ pub(super) struct ListQuery {
     #[serde(default, deserialize_with = "cursor")]
     #[param(value_type = Option<String>)]
     cursor: Option<Cursor>,
-}
-
-fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let limit = u32::deserialize(deserializer)?;
-    if (1..=PAGE.1).contains(&limit) {
-        return Ok(Some(limit));
-    }
-    Err(serde::de::Error::custom(format!("must be between 1 and {}", PAGE.1)))
 }
 
 fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {

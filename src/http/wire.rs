@@ -265,6 +265,20 @@ impl ChangedResponse {
     }
 }
 
+/// Items of a page when nothing is said, and at most.
+pub(super) const PAGE: (u32, u32) = (50, 100);
+
+/// How many items a page is to have.
+pub(super) fn limit<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    let limit = u32::deserialize(deserializer)?;
+    if (1..=PAGE.1).contains(&limit) {
+        return Ok(Some(limit));
+    }
+    Err(serde::de::Error::custom(format!("must be between 1 and {}", PAGE.1)))
+}
+
 /// Seconds of the longest lease: a day. Who may be silent for longer needs none.
 pub(super) const LONGEST_LEASE: u64 = 86_400;
 

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
+use super::finish::ClosedLog;
 use super::{Error, Result, Said, Tracked, Tracker, count};
 use crate::domain::{
     Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
@@ -160,30 +161,18 @@ impl Tracker {
         let mut newest = None;
         let said = self
             .change_one(id, Transition::Release, caller, keyed, async |task: Task| {
-                let (change, last) = match &task.cancellation {
-                    Some(_) => self.close(task, Ending::plain(Status::Cancelled, now)).await?,
-                    None => self.take_back(task, now).await?,
+                let (change, last) = if task.cancellation.is_some() {
+                    self.close(task, Ending::plain(Status::Cancelled, now)).await?
+                } else {
+                    // No entry of the attempt that is given back comes after the next has begun.
+                    let closed = self.close_log(&task, now).await?;
+                    taken_back(task, closed, now)
                 };
                 newest = last;
                 Ok(change)
             })
             .await?;
         Ok((said, newest))
-    }
-
-    /// Closes the log of an attempt that is over while its task is not: no entry of it comes after the next has begun.
-    pub(super) async fn take_back(
-        &self,
-        task: Task,
-        now: Timestamp,
-    ) -> Result<(Change, Option<u64>)> {
-        let closed = self.close_log(&task, now).await?;
-        let change = Change {
-            entries: closed.entries,
-            loss: closed.loss,
-            ..Change::from(given_back(task, now))
-        };
-        Ok((change, closed.newest))
     }
 
     /// Tells whoever is to know that an attempt is over: the end, or that the task waits again.
@@ -247,6 +236,12 @@ impl Tracker {
         // It goes on by itself.
         let _ = timeout(ANNOUNCE_PATIENCE, announced).await;
     }
+}
+
+/// What becomes of a task that goes on without its worker; and the number of its newest entry, where the log knows it.
+pub(super) fn taken_back(task: Task, closed: ClosedLog, now: Timestamp) -> (Change, Option<u64>) {
+    let ClosedLog { entries, loss, newest, .. } = closed;
+    (Change { entries, loss, ..Change::from(given_back(task, now)) }, newest)
 }
 
 /// `task` without its worker, waiting for the next.

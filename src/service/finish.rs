@@ -119,12 +119,18 @@ impl Tracker {
 
     /// Closes the log of a task that is about to end and takes its entries and receipts. Says the number of the newest
     /// entry, where the log knows it.
-    pub(super) async fn close(
+    pub(super) async fn close(&self, task: Task, ending: Ending) -> Result<(Change, Option<u64>)> {
+        let closed = self.close_log(&task, ending.at).await?;
+        self.end_closed(task, ending, closed).await
+    }
+
+    /// The same of a task whose log is closed.
+    pub(super) async fn end_closed(
         &self,
         mut task: Task,
         ending: Ending,
+        closed: ClosedLog,
     ) -> Result<(Change, Option<u64>)> {
-        let closed = self.close_log(&task, ending.at).await?;
         // After the entries, so that none is taken without its receipt.
         let receipts = self.receipts(&task.id, closed.last_seq_id, ending.at).await?;
         task.status = ending.status;

@@ -6,6 +6,7 @@
 use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 
+use super::claim::taken_back;
 use super::{Error, Result, Tracker, count};
 use crate::domain::stream::What;
 use crate::domain::{
@@ -151,28 +152,27 @@ impl Tracker {
         if let Some(renewed) = renewed_by_progress(&task, before.as_ref(), now) {
             return Ok(Outcome::later(renewed));
         }
-        let last_seq_id = self.live.close(&task.id, task.attempt, now).await?;
-        if last_seq_id > before.map_or(0, |entry| entry.seq_id) {
-            // It spoke between the look and the close, and was promised that the lease is renewed.
-            let newest = self.newest_entry(&task.id).await?;
-            if let Some(renewed) = renewed_by_progress(&task, newest.as_ref(), now) {
-                self.live.recheck(&task.id, Some(task.attempt)).await?;
-                return Ok(Outcome::later(renewed));
-            }
+        let closed = self.close_log(&task, now).await?;
+        // It may have spoken between the look and the close, and was promised that the lease is renewed.
+        if let Some(renewed) = renewed_by_progress(&task, closed.entries.last(), now) {
+            self.live.recheck(&task.id, Some(task.attempt)).await?;
+            return Ok(Outcome::later(renewed));
         }
         tracing::info!(task.id = %task.id, attempt = task.attempt, worker = ?task.worker_id,
             "the lease ran out: the worker has fallen silent");
         if task.cancellation.is_some() {
             let ending = Ending::plain(Status::Cancelled, now);
-            return self.ended(task, ending, Transition::Cancel).await;
+            let (change, newest) = self.end_closed(task, ending, closed).await?;
+            return Ok(Outcome { change, by: Some(Transition::Cancel), newest });
         }
         let task = Task { lost_attempts: task.lost_attempts + 1, ..task };
         if task.lost_attempts >= task.terms.max_attempts {
             let ending =
                 Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
-            return self.ended(task, ending, Transition::Exhaust).await;
+            let (change, newest) = self.end_closed(task, ending, closed).await?;
+            return Ok(Outcome { change, by: Some(Transition::Exhaust), newest });
         }
-        let (change, newest) = self.take_back(task, now).await?;
+        let (change, newest) = taken_back(task, closed, now);
         Ok(Outcome { change, by: Some(Transition::Expire), newest })
     }
 
