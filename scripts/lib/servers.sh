@@ -160,7 +160,7 @@ servers_more() {
     start_postgres_tls
     local node
     for node in cluster-{1,2,3} redis-tls; do
-        until_ready "${SERVERS_PIDS[-1]}" 30 cluster_is_whole $node ||
+        until_ready "${SERVERS_PIDS[-1]}" 30 cluster_is_whole "$node" ||
             give_up "$SERVERS_DIR/cluster.log" 'the cluster does not come together'
     done
 }
