@@ -254,8 +254,11 @@ impl Subscriber {
             return;
         }
         let Some(channel) = self.channels.get_mut(name) else { return };
-        if !matches!(&channel.place, Place::Asked(link, _) if link == id) {
-            return;
+        match &channel.place {
+            Place::Heard(_) => return,
+            Place::Asked(link, _) if link != id => return,
+            // Nowhere: the reply to its write came first, which refused another channel.
+            Place::Asked(..) | Place::Nowhere => {}
         }
         channel.place = Place::Heard(id.clone());
         let was_heard = std::mem::replace(&mut channel.was_heard, true);
