@@ -133,7 +133,18 @@ impl Cluster {
         command(words).query_async(&mut connection).await.expect("an answer")
     }
 
-    /// The same, answered with a text.
+    /// Waits until a replica has all that a server acknowledged: behind a write of this connection, which `WAIT` is about.
+    /// `key` is one of the server's slots.
+    pub async fn replicated(&self, server: usize, key: &str) {
+        let mut connection = self.connection(server).await.expect("a connection");
+        let mut both = redis::pipe();
+        both.cmd("SET").arg(key).arg("written").ignore().cmd("DEL").arg(key).ignore();
+        both.cmd("WAIT").arg(1).arg(10_000);
+        let (replicas,): (u64,) = both.query_async(&mut connection).await.expect("an answer");
+        assert_eq!(replicas, 1);
+    }
+
+    /// Says a command to a server, which answers with a text.
     pub async fn text(&self, server: usize, words: &[&str]) -> String {
         redis::from_redis_value(self.ask(server, words).await).expect("a text")
     }
