@@ -33,12 +33,8 @@ impl Tracker {
     pub async fn cancel(&self, id: TaskId, caller: Caller, cancel: Cancel) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            tracker.know_generation().await?;
-            let mut cancelled = tracker.cancel_once(&id, &caller, &cancel).await;
-            if tracker.may_try_again(Error::is_away(&cancelled)).await? {
-                cancelled = tracker.cancel_once(&id, &caller, &cancel).await;
-            }
-            let (task, newest) = cancelled?;
+            let cancel = || tracker.cancel_once(&id, &caller, &cancel);
+            let (task, newest) = tracker.closing_logs(cancel).await?;
             if task.status.is_terminal() {
                 count(Transition::Cancel.rule().event);
                 tracker.settle_or_leave(&task, newest).await;

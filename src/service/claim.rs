@@ -137,12 +137,8 @@ impl Tracker {
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            tracker.know_generation().await?;
-            let mut released = tracker.release_once(&id, &caller, keyed.clone()).await;
-            if tracker.may_try_again(Error::is_away(&released)).await? {
-                released = tracker.release_once(&id, &caller, keyed).await;
-            }
-            let (said, newest) = released?;
+            let release = || tracker.release_once(&id, &caller, keyed.clone());
+            let (said, newest) = tracker.closing_logs(release).await?;
             if let Said::Now(task) = &said {
                 tracker.after_an_attempt(task, newest).await;
             }

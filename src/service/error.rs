@@ -42,11 +42,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether what was asked needs something that is away.
-    pub(super) fn is_away<T>(done: &Result<T>) -> bool {
-        matches!(done, Err(Self::Unavailable(_)))
-    }
-
     pub(super) fn refused(task: &TaskId, refused: Refused) -> Self {
         Self::Refused { task: task.clone(), refused }
     }

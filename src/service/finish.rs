@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::query::PAGE;
-use super::{Error, Result, Said, Tracker};
+use super::{Result, Said, Tracker};
 use crate::domain::{
     Caller, Ending, Entry, JsonObject, Keyed, StatusChange, Task, TaskId, Timestamp, Transition,
 };
@@ -82,13 +82,9 @@ impl Tracker {
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            tracker.know_generation().await?;
             let end = (transition, caller, result, error);
-            let mut ended = tracker.finish_once(&id, end.clone(), keyed.clone()).await;
-            if tracker.may_try_again(Error::is_away(&ended)).await? {
-                ended = tracker.finish_once(&id, end, keyed).await;
-            }
-            let (said, newest) = ended?;
+            let finish = || tracker.finish_once(&id, end.clone(), keyed.clone());
+            let (said, newest) = tracker.closing_logs(finish).await?;
             if let Said::Now(ended) = &said {
                 tracker.settle_or_leave(ended, newest).await;
             }

@@ -60,7 +60,7 @@ impl Tracker {
 
     /// Looks which generation there is, if this node has not yet. While the log is away it does not know, and
     /// what needs the log fails by itself.
-    pub(super) async fn know_generation(&self) -> Result<()> {
+    async fn know_generation(&self) -> Result<()> {
         if self.generations().generation.is_some() {
             return Ok(());
         }
@@ -70,13 +70,15 @@ impl Tracker {
         }
     }
 
-    /// Whether what closed a log and failed may be done once more: the log lost its memory just now,
-    /// which is noted hereby.
-    pub(super) async fn may_try_again(&self, is_away: bool) -> Result<bool> {
-        if !is_away {
-            return Ok(false);
-        }
-        self.note_unnoted().await
+    /// Does what closes a log, and once more where the log lost its memory just then, which is noted in between.
+    pub(super) async fn closing_logs<T, F>(&self, work: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.know_generation().await?;
+        let done = work().await;
+        let is_away = matches!(done, Err(Error::Unavailable(_)));
+        if is_away && self.note_unnoted().await? { work().await } else { done }
     }
 
     /// What the log may have lost of a task. It asks nobody, for its caller may hold a row of the

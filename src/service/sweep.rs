@@ -83,14 +83,10 @@ impl Tracker {
     async fn change_all(&self, due: Due, decide: Decide) -> Result<u64> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            tracker.know_generation().await?;
             let mut changed = 0;
             for _ in 0..BATCHES {
-                let mut batch = tracker.change_batch(due, decide).await;
-                if tracker.may_try_again(Error::is_away(&batch)).await? {
-                    batch = tracker.change_batch(due, decide).await;
-                }
-                let (looked_at, made) = batch?;
+                let batch = || tracker.change_batch(due, decide);
+                let (looked_at, made) = tracker.closing_logs(batch).await?;
                 changed += made;
                 if looked_at < BATCH as usize {
                     break;
@@ -194,10 +190,7 @@ impl Tracker {
 
     async fn tell_stalled(&self, task: &Task, now: Timestamp) {
         // Or the next entry would not be noticed.
-        if let Err(error) = self.live.recheck(&task.id, None).await {
-            tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
-                "the end of a stall may be noticed late");
-        }
+        self.look_anew(&task.id).await;
         let since = now.minus(task.terms.stall.unwrap_or_default());
         let what = What::Stalled { since };
         self.tell(&task.id, Event::Notice(Notice { at: now, what })).await;

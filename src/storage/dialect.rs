@@ -167,24 +167,24 @@ pub(super) fn pending_types(kind: Kind) -> &'static str {
     }
 }
 
-/// Notes workers and what they asked for: two lists of the same length, `$1` and `$2`, and an instant.
-pub(super) fn note_workers(kind: Kind) -> &'static str {
-    match kind {
+/// Notes in `table` that names were seen, and something of each, the columns `name` and `of_it`: two lists of the same
+/// length, `$1` and `$2`, and an instant.
+pub(super) fn note_seen(kind: Kind, table: &str, name: &str, of_it: &str) -> String {
+    let pairs = match kind {
         Kind::Postgres => {
-            "INSERT INTO tracker_workers (worker_id, task_types, seen_at)
-             SELECT name, asked, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, asked)
-             ON CONFLICT (worker_id) DO UPDATE
-             SET task_types = excluded.task_types, seen_at = excluded.seen_at"
+            "SELECT name, of_it, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, of_it)"
         }
+        // `WHERE TRUE` tells the `ON` of the conflict from one of a join.
         Kind::Sqlite => {
-            "INSERT INTO tracker_workers (worker_id, task_types, seen_at)
-             SELECT name.value, asked.value, $3
-             FROM json_each($1) AS name JOIN json_each($2) AS asked ON asked.key = name.key
-             WHERE TRUE
-             ON CONFLICT (worker_id) DO UPDATE
-             SET task_types = excluded.task_types, seen_at = excluded.seen_at"
+            "SELECT name.value, of_it.value, $3
+             FROM json_each($1) AS name JOIN json_each($2) AS of_it ON of_it.key = name.key
+             WHERE TRUE"
         }
-    }
+    };
+    format!(
+        "INSERT INTO {table} ({name}, {of_it}, seen_at) {pairs}
+         ON CONFLICT ({name}) DO UPDATE SET {of_it} = excluded.{of_it}, seen_at = excluded.seen_at"
+    )
 }
 
 /// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, timeout, place, attempts,
@@ -207,26 +207,6 @@ pub(super) fn batch(kind: Kind) -> &'static str {
                  $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at,
                  value ->> 6 AS max_attempts, value ->> 7 AS stall_seconds
              FROM json_each($1)"
-        }
-    }
-}
-
-/// Notes types and who asked for them, likewise.
-pub(super) fn note_types(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Postgres => {
-            "INSERT INTO tracker_polled_types (task_type, worker_id, seen_at)
-             SELECT name, worker, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, worker)
-             ON CONFLICT (task_type) DO UPDATE
-             SET worker_id = excluded.worker_id, seen_at = excluded.seen_at"
-        }
-        Kind::Sqlite => {
-            "INSERT INTO tracker_polled_types (task_type, worker_id, seen_at)
-             SELECT name.value, worker.value, $3
-             FROM json_each($1) AS name JOIN json_each($2) AS worker ON worker.key = name.key
-             WHERE TRUE
-             ON CONFLICT (task_type) DO UPDATE
-             SET worker_id = excluded.worker_id, seen_at = excluded.seen_at"
         }
     }
 }

@@ -61,7 +61,7 @@ impl Storage {
             .iter()
             .map(|seen| (seen.worker_id.as_str().to_owned(), array(&seen.task_types)))
             .unzip();
-        Statement::new(dialect::note_workers(kind))
+        Statement::new(dialect::note_seen(kind, "tracker_workers", "worker_id", "task_types"))
             .bind(names)
             .bind(asked)
             .bind(now)
@@ -71,7 +71,7 @@ impl Storage {
             .iter()
             .map(|polled| (polled.task_type.as_str().into(), polled.worker_id.as_str().into()))
             .unzip();
-        Statement::new(dialect::note_types(kind))
+        Statement::new(dialect::note_seen(kind, "tracker_polled_types", "task_type", "worker_id"))
             .bind(names)
             .bind(by)
             .bind(now)
