@@ -18,6 +18,7 @@ pub mod app;
 pub mod background;
 pub mod cli;
 pub mod clock;
+pub mod coalescer;
 pub mod config;
 pub mod database;
 pub mod domain;

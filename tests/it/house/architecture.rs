@@ -7,13 +7,14 @@ use super::sources;
 
 /// What each module of the root may see: the arrows of the picture in ARCHITECTURE.md. Whoever adds one
 /// draws it there first.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("clock", &["domain"]),
+    ("coalescer", &[]),
     ("database", &["domain"]),
     ("storage", &["domain", "database"]),
     ("live", &["domain", "database"]),
-    ("service", &["domain", "clock", "storage", "live"]),
+    ("service", &["domain", "clock", "coalescer", "storage", "live"]),
     ("http", &["domain", "service"]),
     ("background", &["service"]),
     ("config", &["http", "live"]),
