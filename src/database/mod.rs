@@ -6,6 +6,7 @@
 
 mod lease;
 mod statement;
+mod table;
 mod time;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use sqlx::{Postgres, Sqlite};
 
 pub use lease::Lease;
 pub use statement::{Executor, FromEitherRow, Statement, Value};
+pub use table::{Table, Type};
 
 /// How long a caller waits for a free connection before it hears that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -102,6 +104,14 @@ impl Database {
             // A statement that nobody waits for any more is ended by the server, and a lock that is not given
             // before our own deadline.
             .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")])
+            // Every statement looks up few rows by an index. A plan is made once for a connection, perhaps while the table
+            // is small, and must do when it is large: none may read all of it.
+            .options([
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+            ])
+            .options([("jit", "off")])
             // What a node locked whose end of the connection is gone without a word, the server frees by itself.
             .options([
                 ("idle_in_transaction_session_timeout", "15s"),
@@ -171,6 +181,11 @@ impl Database {
             Self::Postgres(pool) => Executor::PostgresPool(pool),
             Self::Sqlite { writer, .. } => Executor::SqlitePool(writer),
         }
+    }
+
+    /// Where a statement that writes is run: in a transaction, if there is one.
+    pub fn within<'c>(&'c self, transaction: Option<&'c mut Transaction>) -> Executor<'c> {
+        transaction.map_or_else(|| self.writer(), Transaction::executor)
     }
 
     /// Begins a transaction that may write. It is rolled back when dropped.

@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite};
 use tokio::time::timeout;
 
-use super::Error;
 use super::lease::{DEADLINE, Lease};
+use super::{Error, Table};
 use crate::domain::{
     JsonObject, LeaseToken, Reason, Status, TaskId, TaskType, Timestamp, WorkerId,
 };
@@ -49,6 +49,8 @@ pub enum Value {
     Instant(Option<Timestamp>),
     /// A list of texts: `text[]` on Postgres, a JSON array on SQLite (see `dialect::TEXTS`).
     Texts(Vec<String>),
+    /// Rows; it must be the last parameter, for on Postgres it is as many as it has columns.
+    Table(Table),
 }
 
 /// A SQL text with its values.
@@ -147,6 +149,7 @@ impl Statement {
                 Value::Integer(integer) => arguments.add(integer),
                 Value::Instant(instant) => arguments.add(instant),
                 Value::Texts(texts) => arguments.add(texts),
+                Value::Table(table) => table.bind_to_postgres(&mut arguments),
             }
             .map_err(sqlx::Error::Encode)?;
         }
@@ -161,6 +164,7 @@ impl Statement {
                 Value::Integer(integer) => arguments.add(integer),
                 Value::Instant(instant) => arguments.add(instant),
                 Value::Texts(texts) => arguments.add(serde_json::Value::from(texts).to_string()),
+                Value::Table(table) => arguments.add(table.to_json()),
             }
             .map_err(sqlx::Error::Encode)?;
         }
@@ -251,5 +255,11 @@ impl From<Option<Timestamp>> for Value {
 impl From<Vec<String>> for Value {
     fn from(value: Vec<String>) -> Self {
         Self::Texts(value)
+    }
+}
+
+impl From<Table> for Value {
+    fn from(value: Table) -> Self {
+        Self::Table(value)
     }
 }

@@ -100,6 +100,37 @@ pub struct NewTask {
     pub terms: Terms,
 }
 
+impl NewTask {
+    /// The task, registered at an instant.
+    pub fn registered(self, at: Timestamp) -> Task {
+        let Self { id, task_type, metadata, params, terms } = self;
+        Task {
+            id,
+            task_type,
+            status: Status::Pending,
+            metadata,
+            params,
+            result: None,
+            error: None,
+            worker_id: None,
+            original_task_id: None,
+            retry_count: 0,
+            attempt: 0,
+            lost_attempts: 0,
+            lease: None,
+            stalled_at: None,
+            stall_check_at: None,
+            cancellation: None,
+            created_at: at,
+            updated_at: at,
+            started_at: None,
+            completed_at: None,
+            timeout_at: at.plus(terms.timeout),
+            terms,
+        }
+    }
+}
+
 /// How a task ends.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -121,6 +152,17 @@ impl Ending {
 }
 
 impl Task {
+    /// A new task that tries once more what this one failed to do.
+    pub fn retry(&self, id: TaskId, at: Timestamp) -> Self {
+        let (task_type, terms) = (self.task_type.clone(), self.terms.clone());
+        let (metadata, params) = (self.metadata.clone(), self.params.clone());
+        Self {
+            original_task_id: Some(self.original_task_id.as_ref().unwrap_or(&self.id).clone()),
+            retry_count: self.retry_count + 1,
+            ..NewTask { id, task_type, metadata, params, terms }.registered(at)
+        }
+    }
+
     /// Who has it.
     pub fn holder(&self) -> Caller {
         Caller {

@@ -214,8 +214,8 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// Publishes an event that is neither an entry nor an end. It may be lost: nothing depends on it.
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error>;
 
-    /// Wakes one waiting worker on every node, for a task of this type.
-    async fn wake(&self, task_type: &TaskType) -> Result<(), Error>;
+    /// Wakes one waiting worker on every node for each of these types, which may be there several times.
+    async fn wake(&self, types: &[TaskType]) -> Result<(), Error>;
 
     /// Asks the log for a sign of life.
     async fn ping(&self) -> Result<(), Error>;

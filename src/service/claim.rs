@@ -12,7 +12,7 @@ use crate::domain::{
     Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
     Transition, WorkerId,
 };
-use crate::storage::{Change, Outcome, Selection};
+use crate::storage::{Change, Claim, Outcome, Selection};
 
 /// How long a claim waits until its streams have heard of it.
 const ANNOUNCE_PATIENCE: Duration = Duration::from_millis(500);
@@ -80,8 +80,9 @@ impl Tracker {
         lease: Option<Duration>,
     ) -> Result<Option<Tracked>> {
         let now = self.clock.now();
-        let lease = Lease::new(lease, now);
-        let Some(task) = self.storage.claim(types, worker, &lease, now).await? else {
+        let (types, worker, lease) = (types.to_vec(), worker.clone(), Lease::new(lease, now));
+        let claim = Claim { types, worker, lease, at: now };
+        let Some(task) = self.batches.claiming.call(claim).await?? else {
             return Ok(None);
         };
         count(Transition::Claim.rule().event);

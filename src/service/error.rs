@@ -1,5 +1,6 @@
 //! What a use case may answer instead of what was asked.
 
+use crate::coalescer::GivenUp;
 use crate::domain::TaskId;
 use crate::domain::lifecycle::Refused;
 use crate::{live, storage};
@@ -62,5 +63,11 @@ impl From<live::Error> for Error {
             live::Error::Unavailable(_) => Self::Unavailable(error.into()),
             live::Error::Failed(_) => Self::Internal(error.into()),
         }
+    }
+}
+
+impl From<GivenUp> for Error {
+    fn from(error: GivenUp) -> Self {
+        Self::Internal(error.into())
     }
 }

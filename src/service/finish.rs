@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::ends::{End, EndJob};
 use super::query::PAGE;
 use super::{Result, Said, Tracker};
 use crate::domain::{
@@ -36,9 +37,6 @@ pub(super) struct ClosedLog {
     /// The same where it is in the log; 0 where the log has none.
     last_seq_id: u64,
 }
-
-/// How a task is to end: by which word, by whom, and what it leaves.
-type End = (Transition, Caller, Option<JsonObject>, Option<JsonObject>);
 
 impl Tracker {
     /// Ends a task well.
@@ -82,7 +80,7 @@ impl Tracker {
     ) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let end = (transition, caller, result, error);
+            let end = End { by: transition, caller, result, error };
             let finish = || tracker.finish_once(&id, end.clone(), keyed.clone());
             let (said, newest) = tracker.closing_logs(finish).await?;
             if let Said::Now(ended) = &said {
@@ -93,19 +91,24 @@ impl Tracker {
         .await
     }
 
-    /// Ends a task; says the number of its newest entry, where the log knows it.
+    /// Ends a task, together with others that end now.
     async fn finish_once(
         &self,
         id: &TaskId,
-        (transition, caller, result, error): End,
+        end: End,
         keyed: Option<Keyed<Task>>,
     ) -> Result<(Said<Task>, Option<u64>)> {
+        if keyed.is_none() {
+            let (tracker, id, end) = (self.clone(), id.clone(), end.clone());
+            let said = self.batches.ending.call(EndJob { tracker, id, end }).await?;
+            if let Some(said) = said {
+                return said.map(|(task, newest)| (Said::Now(task), newest));
+            }
+        }
         let mut newest = None;
         let said = self
-            .change_one(id, transition, &caller, keyed, async |task: Task| {
-                let status = transition.rule().to.unwrap_or(task.status);
-                let ending = Ending { status, result, error, at: self.clock.now() };
-                let (change, last) = self.close(task, ending).await?;
+            .change_one(id, end.by, &end.caller.clone(), keyed, async |task: Task| {
+                let (change, last) = self.end_one(task, end).await?;
                 newest = last;
                 Ok(change)
             })
@@ -173,7 +176,7 @@ impl Tracker {
         loop {
             let end = StatusChange::of(task, last_seq_id);
             match self.live.end(&task.id, task.attempt, &end, self.clock.now()).await? {
-                Ended::Gone => return Ok(self.storage.settled(&task.id).await?),
+                Ended::Gone => return self.batches.settling.call(task.id.clone()).await?,
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;

@@ -10,6 +10,7 @@
 //! | `seal` | seal the logs of running tasks, every few seconds |
 //! | `memory` | what the live log remembers, and what it may have lost |
 //! | `finish` | complete, fail, time out; settle what a crash left |
+//! | `ends` | ends that come at the same moment |
 //! | `cancel` | end a task before it is done |
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
@@ -18,10 +19,13 @@
 //! | `workers` | who asks for work, and holds what |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
+//! | `batches` | what callers share a round trip for |
 //! | `outage` | what is away is said once, not every time |
 
+mod batches;
 mod cancel;
 mod claim;
+mod ends;
 mod error;
 mod finish;
 mod lease;
@@ -85,10 +89,11 @@ pub struct Parts {
     hub: Arc<Hub>,
     clock: Clock,
     bounds: Bounds,
+    batches: batches::Batches,
     /// Who asked for work lately.
     roll: workers::Roll,
     /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
-    hints: Outage,
+    hints: Arc<Outage>,
     reads: shared::Reads,
     unsealed: seal::Unsealed,
     rounds: seal::Rounds,
@@ -115,19 +120,21 @@ impl Tracker {
         clock: Clock,
         bounds: Bounds,
     ) -> Self {
+        let (detached, hints) = (TaskTracker::new(), Arc::<Outage>::default());
         Self(Arc::new(Parts {
+            batches: batches::Batches::new(&storage, &live, &hints, &detached),
             storage,
             live,
             hub,
             clock,
             bounds,
             roll: workers::Roll::default(),
-            hints: Outage::default(),
+            hints,
             reads: shared::Reads::new(),
             unsealed: seal::Unsealed::default(),
             rounds: seal::Rounds::default(),
             generations: memory::Generations::default(),
-            detached: TaskTracker::new(),
+            detached,
             closing: CancellationToken::new(),
         }))
     }

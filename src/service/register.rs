@@ -40,11 +40,16 @@ impl Tracker {
         let tracker = self.clone();
         self.to_the_end(async move {
             let (new, now) = (NewTask::from(registration), tracker.clock.now());
+            let id = new.id.clone();
             let outcome = match keyed {
                 Some(keyed) => tracker.storage.insert_once(&new, keyed, now).await?,
-                None => Outcome::Now(tracker.storage.insert(&new, now).await?),
+                None => {
+                    let task = new.registered(now);
+                    let is_new = tracker.batches.registering.call(task.clone()).await??;
+                    Outcome::Now(is_new.then_some(task))
+                }
             };
-            Said::of(outcome)?.try_map(|task| tracker.registered(task, new.id))
+            Said::of(outcome)?.try_map(|task| tracker.registered(task, id))
         })
         .await
     }
@@ -69,8 +74,8 @@ impl Tracker {
             let new: Vec<NewTask> = registrations.into_iter().map(NewTask::from).collect();
             let now = tracker.clock.now();
             let said = match keyed {
-                Some(keyed) => Said::of(tracker.storage.insert_many_once(&new, keyed, now).await?)?,
-                None => Said::Now(tracker.storage.insert_many(&new, now).await?),
+                Some(keyed) => Said::of(tracker.storage.insert_many_once(new, keyed, now).await?)?,
+                None => Said::Now(tracker.storage.insert_many(new, now).await?),
             };
             if let Said::Now(tasks) = &said {
                 // Each wakes a worker of its own; surplus wakes find nobody.
@@ -123,15 +128,12 @@ impl Tracker {
     /// Tells one waiting worker on every node that `task` waits, and waits for nobody. It is a hint: waiting
     /// workers look for themselves every few seconds as well, so a lost one delays and loses nothing.
     pub(super) fn wake(&self, task: &Task) {
-        let (tracker, task_type) = (self.clone(), task.task_type.clone());
-        self.detached.spawn(async move {
-            let woken = tracker.live.wake(&task_type).await;
-            tracker.hints.heard(&woken, "waiting workers are not woken");
-        });
+        self.batches.waking.send(task.task_type.clone());
     }
 
     /// The task, or that there is none.
     pub(super) async fn existing(&self, id: &TaskId) -> Result<Task> {
-        self.storage.get(id).await?.ok_or_else(|| Error::TaskNotFound(id.clone()))
+        let task = self.batches.reading.call(id.clone()).await??;
+        task.ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 }

@@ -218,7 +218,7 @@ struct Told(#[source] Arc<Error>);
 
 impl Error {
     /// The same error, for one of several who are told it.
-    fn shared(self: Arc<Self>) -> Self {
+    pub(super) fn shared(self: Arc<Self>) -> Self {
         match &*self {
             Self::TaskNotFound(id) => Self::TaskNotFound(id.clone()),
             Self::Unavailable(_) => Self::Unavailable(Told(self).into()),

@@ -2,8 +2,9 @@
 
 use super::idempotency::{receipt_statements, remember};
 use super::row::{TaskRow, columns};
+use super::tasks::texts;
 use super::{Error, Loss, Storage, dialect, sealing};
-use crate::database::{Kind, Statement, Transaction};
+use crate::database::{Kind, Statement, Table, Transaction, Type};
 use crate::domain::{Entry, Keyed, Receipt, Task, TaskId, Timestamp};
 
 /// Which tasks a change is about.
@@ -11,6 +12,8 @@ use crate::domain::{Entry, Keyed, Receipt, Task, TaskId, Timestamp};
 pub enum Selection<'a> {
     /// This one; another transaction that holds it is waited for.
     One(&'a TaskId),
+    /// Those of these, each once, that are there and that no other transaction holds.
+    Free(&'a [TaskId]),
     /// Those whose `due` has passed, the longest ago first, but for those that another transaction holds.
     Due {
         /// What has passed.
@@ -98,9 +101,7 @@ impl Storage {
                 return nothing.map(|_| Vec::new());
             }
         };
-        for change in &changes {
-            write(&mut transaction, change).await.map_err(E::from)?;
-        }
+        write(&mut transaction, &changes).await.map_err(E::from)?;
         let histories: Vec<_> = changes.iter().filter_map(sealing::Extension::of).collect();
         sealing::extend(&mut transaction, &histories).await.map_err(E::from)?;
         if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
@@ -117,6 +118,11 @@ impl Selection<'_> {
         match self {
             Self::One(id) => {
                 Statement::new(format!("{SELECT} id = $1{}", dialect::for_update(kind))).bind(id)
+            }
+            Self::Free(ids) => {
+                let member = dialect::in_first_parameter(kind);
+                let lock = dialect::for_update_skip_locked(kind);
+                Statement::new(format!("{SELECT} id{member}{lock}")).bind(texts(ids))
             }
             Self::Due { due, now, limit } => {
                 // Each is the beginning of a partial index: the conditions must be the index's.
@@ -137,48 +143,85 @@ impl Selection<'_> {
     }
 }
 
-/// Writes one change: the row, what is sealed with it, and the note that it is to be settled.
-async fn write(transaction: &mut Transaction, change: &Change) -> Result<(), Error> {
-    let task = &change.task;
-    let (lease, cancellation) = (task.lease.as_ref(), task.cancellation.as_ref());
-    Statement::new(
-        "UPDATE tracker_tasks SET status = $2, worker_id = $3, result = $4, error = $5,
-             attempt = $6, updated_at = $7, started_at = $8, completed_at = $9,
-             lease_token = $10, lease_seconds = $11, lease_expires_at = $12, heard_at = $13,
-             lost_attempts = $14, stall_check_at = $15, stalled_at = $16,
-             cancel_requested_at = $17, cancel_reason = $18, cancel_deadline = $19
-         WHERE id = $1",
-    )
-    .bind(&task.id)
-    .bind(task.status)
-    .bind(task.worker_id.as_ref())
-    .bind(task.result.as_ref())
-    .bind(task.error.as_ref())
-    .bind(task.attempt)
-    .bind(task.updated_at)
-    .bind(task.started_at)
-    .bind(task.completed_at)
-    .bind(lease.map(|lease| &lease.token))
-    .bind(lease.and_then(|lease| lease.length).map(|length| length.as_secs()))
-    .bind(lease.and_then(|lease| lease.expires_at))
-    .bind(lease.map(|lease| lease.heard_at))
-    .bind(task.lost_attempts)
-    .bind(task.stall_check_at)
-    .bind(task.stalled_at)
-    .bind(cancellation.map(|wish| wish.requested_at))
-    .bind(cancellation.and_then(|wish| wish.reason.as_ref()))
-    .bind(cancellation.and_then(|wish| wish.deadline))
+/// What is written of a change.
+const CHANGED: &[(&str, Type)] = &[
+    ("task", Type::Text),
+    ("status", Type::Text),
+    ("worker_id", Type::Text),
+    ("result", Type::Text),
+    ("error", Type::Text),
+    ("attempt", Type::Integer),
+    ("updated_at", Type::Instant),
+    ("started_at", Type::Instant),
+    ("completed_at", Type::Instant),
+    ("lease_token", Type::Text),
+    ("lease_seconds", Type::Integer),
+    ("lease_expires_at", Type::Instant),
+    ("heard_at", Type::Instant),
+    ("lost_attempts", Type::Integer),
+    ("stall_check_at", Type::Instant),
+    ("stalled_at", Type::Instant),
+    ("cancel_requested_at", Type::Instant),
+    ("cancel_reason", Type::Text),
+    ("cancel_deadline", Type::Instant),
+];
+
+/// The ends that are to be settled.
+const UNSETTLED: &[(&str, Type)] = &[("task", Type::Text), ("since", Type::Instant)];
+
+/// Writes changes: the rows, what was acknowledged with a key, and the notes that ends are to be settled.
+async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), Error> {
+    let kind = transaction.kind();
+    let (mut changed, mut unsettled) = (Table::new(CHANGED), Table::new(UNSETTLED));
+    for Change { task, .. } in changes {
+        let (lease, cancellation) = (task.lease.as_ref(), task.cancellation.as_ref());
+        changed.push([
+            (&task.id).into(),
+            task.status.into(),
+            task.worker_id.as_ref().into(),
+            task.result.as_ref().into(),
+            task.error.as_ref().into(),
+            task.attempt.into(),
+            task.updated_at.into(),
+            task.started_at.into(),
+            task.completed_at.into(),
+            lease.map(|lease| &lease.token).into(),
+            lease.and_then(|lease| lease.length).map(|length| length.as_secs()).into(),
+            lease.and_then(|lease| lease.expires_at).into(),
+            lease.map(|lease| lease.heard_at).into(),
+            task.lost_attempts.into(),
+            task.stall_check_at.into(),
+            task.stalled_at.into(),
+            cancellation.map(|wish| wish.requested_at).into(),
+            cancellation.and_then(|wish| wish.reason.as_ref()).into(),
+            cancellation.and_then(|wish| wish.deadline).into(),
+        ]);
+        if let Some(ended) = task.completed_at {
+            unsettled.push([(&task.id).into(), ended.into()]);
+        }
+    }
+    let set: Vec<String> =
+        CHANGED[1..].iter().map(|(name, _)| format!("{name} = changed.{name}")).collect();
+    let (set, source) = (set.join(", "), Table::source(CHANGED, kind, 0, "changed"));
+    Statement::new(format!(
+        "UPDATE tracker_tasks SET {set} FROM {source} WHERE tracker_tasks.id = changed.task"
+    ))
+    .bind(changed)
     .execute(transaction.executor())
     .await?;
-    for statement in receipt_statements(transaction.kind(), &task.id, &change.receipts) {
-        statement.execute(transaction.executor()).await?;
+    for Change { task, receipts, .. } in changes {
+        for statement in receipt_statements(kind, &task.id, receipts) {
+            statement.execute(transaction.executor()).await?;
+        }
     }
-    if let Some(ended) = task.completed_at {
-        Statement::new("INSERT INTO tracker_unsettled (task_id, since) VALUES ($1, $2)")
-            .bind(&task.id)
-            .bind(ended)
-            .execute(transaction.executor())
-            .await?;
+    if !unsettled.is_empty() {
+        let source = Table::source(UNSETTLED, kind, 0, "ended");
+        Statement::new(format!(
+            "INSERT INTO tracker_unsettled (task_id, since) SELECT task, since FROM {source}"
+        ))
+        .bind(unsettled)
+        .execute(transaction.executor())
+        .await?;
     }
     Ok(())
 }

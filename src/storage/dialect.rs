@@ -55,14 +55,6 @@ pub(super) fn tails(kind: Kind) -> &'static str {
     }
 }
 
-/// Rows of sealed history from five lists: Postgres takes them in one statement. SQLite has no lists but in
-/// JSON, in which the entries would be escaped once more, and no round trip to save.
-pub(super) const INSERT_ROWS: &str =
-    "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest)
-     SELECT task_id, first_seq::bigint, last_seq::bigint, entries, latest
-     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-         AS sealed (task_id, first_seq, last_seq, entries, latest)";
-
 /// Membership in the list bound to `$1`: an array on Postgres, which SQLite has not; there the list
 /// is bound as a JSON array.
 pub(super) fn in_first_parameter(kind: Kind) -> &'static str {
@@ -89,64 +81,40 @@ pub(super) fn by_index(kind: Kind, hint: &'static str) -> &'static str {
     }
 }
 
-/// How a claim looks for its task.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Look {
-    /// Straight at the oldest.
-    Direct,
-    /// At so many of each type.
-    Offers(u32),
+/// The oldest pending tasks: of each `task_type` of the table `wanted` as `many` as are asked for, but for those in `$1`.
+///
+/// `task_type = ANY(…) ORDER BY created_at` would lose the index order and sort every pending task. Instead
+/// each type offers its oldest by the partial index. Nothing is locked, for what is offered to several is taken by one.
+pub(super) fn oldest_pending_of_each(wanted: &str) -> String {
+    format!(
+        "SELECT offer.id, wanted.task_type, offer.created_at FROM {wanted}
+         CROSS JOIN LATERAL (
+             SELECT id, created_at FROM tracker_tasks
+             WHERE status = 'pending' AND task_type = wanted.task_type AND id <> ALL($1)
+             ORDER BY created_at, id LIMIT wanted.many) AS offer"
+    )
 }
 
-/// How often a claim looks before it believes that nothing is pending. Beside other claims Postgres may find
-/// nothing although a task is pending: every one it saw was being taken. So it looks again, at more.
-pub(super) fn looks(kind: Kind, types: usize) -> &'static [Look] {
-    match (kind, types) {
-        (Kind::Postgres, 1) => &[Look::Direct, Look::Direct],
-        (Kind::Postgres, _) => &[Look::Offers(8), Look::Offers(256)],
-        (Kind::Sqlite, _) => &[Look::Direct],
-    }
-}
+/// The same of the one type in `$1`, `$2` of them. SQLite has no `LATERAL`, and no round trip to save.
+pub(super) const OLDEST_PENDING: &str = "SELECT id, task_type, created_at FROM tracker_tasks
+     WHERE status = 'pending' AND task_type = $1 ORDER BY created_at, id LIMIT $2";
 
-/// A sub-select of the id of the oldest pending task of the types in `$1`, which no other claim takes.
-///
-/// `task_type = ANY($1) ORDER BY created_at` would lose the index order and sort every pending task.
-/// Instead each type offers its oldest by the partial index, and the oldest of all is taken.
-///
-/// On Postgres each of several types offers `$8` tasks and the first that is not locked by another claim is
-/// taken: `LATERAL` with a lock inside is always a nested loop, which visits the offers in their order
-/// and stops at the first it gets. Sorting outside would lock every offer. One type needs no offers: its range
-/// of the index is walked until a row is free. SQLite has one writer, so its oldest is free.
-pub(super) fn oldest_pending(kind: Kind, look: Look) -> &'static str {
-    match (kind, look) {
-        (Kind::Postgres, Look::Direct) => {
-            "SELECT id FROM tracker_tasks
-             WHERE status = 'pending' AND task_type = ($1::text[])[1]
-             ORDER BY created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"
-        }
-        (Kind::Postgres, Look::Offers(_)) => {
-            "SELECT taken.id
-             FROM (SELECT offer.id
-                   FROM unnest($1::text[]) AS wanted (task_type)
-                   CROSS JOIN LATERAL (
-                       SELECT id, created_at FROM tracker_tasks
-                       WHERE status = 'pending' AND task_type = wanted.task_type
-                       ORDER BY created_at, id LIMIT $8) AS offer
-                   ORDER BY offer.created_at, offer.id) AS offered
-             CROSS JOIN LATERAL (
-                 SELECT id FROM tracker_tasks
-                 WHERE id = offered.id AND status = 'pending'
-                 FOR UPDATE SKIP LOCKED) AS taken
-             LIMIT 1"
-        }
-        (Kind::Sqlite, _) => {
-            "SELECT oldest.id
-             FROM json_each($1) AS wanted
-             JOIN tracker_tasks AS oldest ON oldest.id = (
-                 SELECT id FROM tracker_tasks
-                 WHERE status = 'pending' AND task_type = wanted.value
-                 ORDER BY created_at, id LIMIT 1)
-             ORDER BY oldest.created_at, oldest.id LIMIT 1"
+/// What stands before and behind the `SET` of a claim, whose tasks are in the column `task` of the table `given`: a
+/// task that another node has taken, or is taking, is passed over. SQLite has one writer, who looks and takes in one
+/// transaction.
+pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
+    match kind {
+        Kind::Postgres => (
+            format!(
+                "WITH free AS MATERIALIZED (
+                     SELECT id AS free_id FROM {given}
+                     JOIN tracker_tasks ON id = given.task WHERE status = 'pending'
+                     FOR UPDATE OF tracker_tasks SKIP LOCKED) "
+            ),
+            format!("FROM {given} JOIN free ON free_id = given.task WHERE id = free_id"),
+        ),
+        Kind::Sqlite => {
+            (String::new(), format!("FROM {given} WHERE id = given.task AND status = 'pending'"))
         }
     }
 }
@@ -187,30 +155,6 @@ pub(super) fn note_seen(kind: Kind, table: &str, name: &str, of_it: &str) -> Str
     )
 }
 
-/// The tasks of a batch as rows. `$1` is a JSON array of `[id, type, metadata, params, timeout, place, attempts,
-/// stall]`, for SQLite has no arrays to unnest; `$2` is the instant of the first.
-pub(super) fn batch(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Postgres => {
-            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
-                 value ->> 3 AS params, (value ->> 4)::bigint AS timeout_seconds,
-                 $2 + (value ->> 5)::bigint * interval '1 microsecond' AS created_at,
-                 $2 + (value ->> 5)::bigint * interval '1 microsecond'
-                    + (value ->> 4)::bigint * interval '1 second' AS timeout_at,
-                 (value ->> 6)::bigint AS max_attempts, (value ->> 7)::bigint AS stall_seconds
-             FROM json_array_elements($1::json)"
-        }
-        Kind::Sqlite => {
-            "SELECT value ->> 0 AS id, value ->> 1 AS task_type, value ->> 2 AS metadata,
-                 value ->> 3 AS params, value ->> 4 AS timeout_seconds,
-                 $2 + (value ->> 5) AS created_at,
-                 $2 + (value ->> 5) + (value ->> 4) * 1000000 AS timeout_at,
-                 value ->> 6 AS max_attempts, value ->> 7 AS stall_seconds
-             FROM json_each($1)"
-        }
-    }
-}
-
 /// Deletes at most `$2` answers whose time was over by `$1`. By the place of the rows: Postgres might read the whole table to
 /// find a thousand keys again. Nodes that do it at once share the work.
 pub(super) fn forget_answers(kind: Kind) -> &'static str {
@@ -224,23 +168,6 @@ pub(super) fn forget_answers(kind: Kind) -> &'static str {
             "DELETE FROM tracker_idempotency WHERE rowid IN (
                  SELECT rowid FROM tracker_idempotency WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2)"
-        }
-    }
-}
-
-/// Receipts as rows. `$1` is a JSON array of `[hash, fingerprint, answer, microseconds before $2]`, `$2` the instant when the
-/// last of them is over.
-pub(super) fn receipts(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Postgres => {
-            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
-                 $2 - (value ->> 3)::bigint * interval '1 microsecond' AS expires_at
-             FROM json_array_elements($1::json)"
-        }
-        Kind::Sqlite => {
-            "SELECT value ->> 0 AS key_hash, value ->> 1 AS fingerprint, value ->> 2 AS answer,
-                 $2 - (value ->> 3) AS expires_at
-             FROM json_each($1)"
         }
     }
 }

@@ -7,19 +7,24 @@
 //! The reservation is a row nobody else sees. A twin that comes meanwhile, on whatever node, waits for that row, and
 //! finds the answer where we commit, or the key free where we do not. So of any number of twins one does it.
 
-use serde_json::json;
-
 use super::change::{Change, Selection};
-use super::tasks::{insert_row, retry_of};
 use super::{Error, Storage, dialect, unreadable};
-use crate::database::{Kind, Statement, Transaction};
+use crate::database::{Kind, Statement, Table, Transaction, Type};
 use crate::domain::once::KEPT_FOR;
-use crate::domain::{Key, Keyed, NewTask, Receipt, Task, TaskId, Timestamp};
+use crate::domain::{Key, Keyed, Receipt, Task, TaskId, Timestamp};
 
 /// Answers that are forgotten in one statement.
 const BATCH: u32 = 1000;
 /// Receipts that are kept by one statement.
 const RECEIPTS: usize = 5000;
+
+/// A receipt as a row.
+const RECEIPT: &[(&str, Type)] = &[
+    ("key_hash", Type::Text),
+    ("fingerprint", Type::Text),
+    ("answer", Type::Text),
+    ("expires_at", Type::Instant),
+];
 
 /// What came of a request with a key.
 #[derive(Debug)]
@@ -47,48 +52,6 @@ struct AnswerRow {
 }
 
 impl Storage {
-    /// Registers a task, once for all requests of one key. `Now(None)`: the id is taken, and the key is free again.
-    pub async fn insert_once(
-        &self,
-        new: &NewTask,
-        keyed: Keyed<Task>,
-        now: Timestamp,
-    ) -> Result<Outcome<Option<Task>>, Error> {
-        self.insert_row_once(new, None, keyed, now).await
-    }
-
-    /// The same for the retry of `parent`, which has ended. `Now(None)`: it was retried already, or the id is taken.
-    pub async fn insert_retry_once(
-        &self,
-        parent: &Task,
-        id: TaskId,
-        keyed: Keyed<Task>,
-        now: Timestamp,
-    ) -> Result<Outcome<Option<Task>>, Error> {
-        self.insert_row_once(&retry_of(parent, id), Some(parent), keyed, now).await
-    }
-
-    async fn insert_row_once(
-        &self,
-        new: &NewTask,
-        parent: Option<&Task>,
-        Keyed { key, answer }: Keyed<Task>,
-        now: Timestamp,
-    ) -> Result<Outcome<Option<Task>>, Error> {
-        let mut transaction = match self.reserve(&key, now).await? {
-            Reserved::Free(transaction) => transaction,
-            Reserved::Before(answer) => return Ok(Outcome::Before(answer)),
-            Reserved::Reused => return Ok(Outcome::Reused),
-        };
-        let Some(task) = insert_row(transaction.executor(), new, parent, now).await? else {
-            transaction.roll_back().await?;
-            return Ok(Outcome::Now(None));
-        };
-        remember(&mut transaction, &key, answer(&task)).await?;
-        transaction.commit().await?;
-        Ok(Outcome::Now(Some(task)))
-    }
-
     /// [`Storage::change`] of one task, once for all requests of one key. The answer is committed with what it stands for; what is
     /// refused leaves the key free.
     pub async fn change_once<D, F, E>(
@@ -201,23 +164,25 @@ pub fn progress_scope(id: &TaskId) -> String {
 /// The statements that keep `receipts`; keeping one twice leaves it once.
 pub(super) fn receipt_statements(kind: Kind, id: &TaskId, receipts: &[Receipt]) -> Vec<Statement> {
     let statement = |receipts: &[Receipt]| {
-        let last = receipts.iter().map(|receipt| receipt.at).max()?.plus(KEPT_FOR);
-        let row = |receipt: &Receipt| {
-            let before_last = last.since(receipt.at.plus(KEPT_FOR)).as_micros();
-            let before_last = u64::try_from(before_last).unwrap_or(u64::MAX);
-            json!([receipt.hash, receipt.fingerprint, receipt.text(), before_last])
-        };
-        let rows: Vec<_> = receipts.iter().map(row).collect();
-        let statement = Statement::new(format!(
+        let mut table = Table::new(RECEIPT);
+        for receipt in receipts {
+            table.push([
+                receipt.hash.clone().into(),
+                receipt.fingerprint.clone().into(),
+                receipt.text().into(),
+                receipt.at.plus(KEPT_FOR).into(),
+            ]);
+        }
+        let source = Table::source(RECEIPT, kind, 1, "receipts");
+        Statement::new(format!(
             "INSERT INTO tracker_idempotency (scope, key_hash, fingerprint, answer, expires_at)
-             SELECT $3, key_hash, fingerprint, answer, expires_at FROM ({}) AS receipts WHERE TRUE
-             ON CONFLICT DO NOTHING",
-            dialect::receipts(kind)
-        ));
-        let rows = serde_json::Value::from(rows).to_string();
-        Some(statement.bind(rows).bind(last).bind(progress_scope(id)))
+             SELECT $1, key_hash, fingerprint, answer, expires_at FROM {source} WHERE TRUE
+             ON CONFLICT DO NOTHING"
+        ))
+        .bind(progress_scope(id))
+        .bind(table)
     };
-    receipts.chunks(RECEIPTS).filter_map(statement).collect()
+    receipts.chunks(RECEIPTS).map(statement).collect()
 }
 
 /// Keeps the answer with what it stands for.

@@ -3,10 +3,11 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`migrations`] | the schema, brought up to date under a lock |
-//! | `tasks` | registering, claiming, reading; what is not settled yet |
+//! | `register` | registering, one or many at once |
+//! | `claim` | claiming, for one worker or for many at once |
+//! | `tasks` | reading; what is not settled yet |
 //! | `change` | the one way a status changes |
 //! | `row` | a task as a row |
-//! | `bulk` | registering many at once |
 //! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history, page by page |
@@ -19,8 +20,8 @@
 //! One implementation serves both databases. It does compare-and-set with what the lifecycle says and
 //! never knows what a status means; time is always an argument; a transaction never leaves a method.
 
-mod bulk;
 mod change;
+mod claim;
 mod dialect;
 mod entries;
 mod generations;
@@ -28,14 +29,16 @@ mod idempotency;
 mod lists;
 pub mod migrations;
 mod plans;
+mod register;
 mod row;
 mod sealing;
 mod tasks;
 mod workers;
 
-use crate::database::Database;
 pub use crate::database::Error;
+use crate::database::{Database, Kind};
 pub use change::{Change, Due, Selection};
+pub use claim::Claim;
 pub use entries::Sealed;
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
@@ -52,6 +55,11 @@ impl Storage {
     /// On a database whose schema is up to date: see [`migrations::run`].
     pub fn new(database: Database) -> Self {
         Self { database }
+    }
+
+    /// Whether what is written waits for each other.
+    pub fn has_one_writer(&self) -> bool {
+        self.database.kind() == Kind::Sqlite
     }
 
     /// Asks the database for a sign of life.

@@ -1,8 +1,9 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
+use super::claim::{offers_statements, take_statement};
 use super::lists::list_statement;
 use super::workers::held_statement;
-use super::{Cursor, Due, Error, Filter, Selection, Storage, dialect, unreadable};
+use super::{Claim, Cursor, Due, Error, Filter, Selection, Storage, unreadable};
 use crate::database::{Kind, Statement};
 use crate::domain::{Lease, Status, TaskId, TaskType, Timestamp, WorkerId};
 
@@ -16,18 +17,28 @@ impl Storage {
         let cursor = Some(Cursor { created_at: now, id: TaskId::new() });
         let list =
             |filter: Filter| list_statement(&Filter { cursor: cursor.clone(), ..filter }, 50);
-        let lease = Lease::new(None, now);
-        let claim = |types: &[TaskType]| {
-            let look = dialect::looks(kind, types.len())[0];
-            self.claim_statement(types, look, &a_worker, &lease, now)
+        let claim = |types: &[TaskType]| Claim {
+            types: types.to_vec(),
+            worker: a_worker.clone(),
+            lease: Lease::new(None, now),
+            at: now,
         };
+        let of_one = claim(std::slice::from_ref(&a_type));
+        let of_two = claim(&[a_type.clone(), a_type.clone()]);
+        let offers = |claim: &Claim| offers_statements(kind, std::iter::once(claim), &[]).remove(0);
+        let an_end = |id: &TaskId| Selection::Free(std::slice::from_ref(id)).statement(kind);
         let sweep = |due: Due| Selection::Due { due, now, limit: 100 }.statement(kind);
         let by_type = Filter { task_type: Some(a_type.clone()), ..Filter::default() };
         let by_worker = Filter { worker_id: Some(a_worker.clone()), ..Filter::default() };
         let by_status = Filter { status: Some(Status::Failed), ..Filter::default() };
         let statements = [
-            ("claim of one type", claim(std::slice::from_ref(&a_type))),
-            ("claim of two types", claim(&[a_type.clone(), a_type])),
+            ("claim of one type", offers(&of_one)),
+            ("claim of two types", offers(&of_two)),
+            (
+                "what is claimed",
+                take_statement(kind, std::slice::from_ref(&of_one), &[(0, "task-1".into())]),
+            ),
+            ("ends of many", an_end(&TaskId::new())),
             ("sweep", sweep(Due::Deadline)),
             ("sweep of leases", sweep(Due::Lease)),
             ("sweep of stalls", sweep(Due::StallCheck)),

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use super::change::Change;
 use super::entries::number;
 use super::{Error, Storage, dialect};
-use crate::database::{Kind, Statement, Transaction};
+use crate::database::{Statement, Table, Transaction, Type};
 use crate::domain::{Entry, TaskId, Timestamp, progress};
 
 /// Entries in a row at most: a reader that pages does not read a long history at once.
@@ -24,6 +24,17 @@ const ROW_ENTRIES: u64 = 1000;
 const ROW_BYTES: u64 = 1 << 20;
 /// Rows that are put together at least.
 const RUN: usize = 8;
+
+/// A row of sealed history.
+const ROW: &[(&str, Type)] = &[
+    ("task_id", Type::Text),
+    ("first_seq", Type::Integer),
+    ("last_seq", Type::Integer),
+    ("entries", Type::Text),
+    ("latest", Type::Text),
+    ("lost_in", Type::Text),
+    ("lost_at", Type::Instant),
+];
 
 /// The live log lost its memory: behind what is sealed, numbers may have been given that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,42 +291,30 @@ async fn put_together(
 }
 
 async fn insert(transaction: &mut Transaction, rows: Vec<NewRow<'_>>) -> Result<(), Error> {
-    let (holes, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.hole.is_some());
-    let one = |row: NewRow<'_>| {
-        Statement::new(
-            "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest, lost_in, lost_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(row.task)
-        .bind(row.first)
-        .bind(row.last)
-        .bind(row.entries)
-        .bind(row.latest)
-        .bind(row.hole.map(|hole| hole.generation.to_owned()))
-        .bind(row.hole.map(|hole| hole.at))
-    };
-    let mut statements: Vec<Statement> = holes.into_iter().map(one).collect();
-    if rows.len() > 1 && transaction.kind() == Kind::Postgres {
-        let mut lists: [Vec<String>; 5] = Default::default();
-        for row in rows {
-            let values = [
-                row.task.as_str().to_owned(),
-                row.first.to_string(),
-                row.last.to_string(),
-                row.entries,
-                row.latest,
-            ];
-            lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
-        }
-        statements
-            .push(lists.into_iter().fold(Statement::new(dialect::INSERT_ROWS), Statement::bind));
-    } else {
-        statements.extend(rows.into_iter().map(one));
+    if rows.is_empty() {
+        return Ok(());
     }
-    for statement in statements {
-        statement.execute(transaction.executor()).await?;
+    let mut table = Table::new(ROW);
+    for row in rows {
+        table.push([
+            row.task.into(),
+            row.first.into(),
+            row.last.into(),
+            row.entries.into(),
+            row.latest.into(),
+            row.hole.map(|hole| hole.generation.to_owned()).into(),
+            row.hole.map(|hole| hole.at).into(),
+        ]);
     }
-    Ok(())
+    let source = Table::source(ROW, transaction.kind(), 0, "sealed");
+    Statement::new(format!(
+        "INSERT INTO tracker_entries (task_id, first_seq, last_seq, entries, latest, lost_in, lost_at)
+         SELECT task_id, first_seq, last_seq, entries, latest, lost_in, lost_at FROM {source}"
+    ))
+    .bind(table)
+    .execute(transaction.executor())
+    .await
+    .map(drop)
 }
 
 #[cfg(test)]

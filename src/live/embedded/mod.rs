@@ -9,6 +9,7 @@
 mod log;
 mod once;
 mod room;
+mod writes;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::domain::{
     Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
 use log::Log;
+use writes::{Write, Writes};
 
 /// Connections that read beside the writer.
 const READERS: u32 = 4;
@@ -34,6 +36,7 @@ const READERS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct EmbeddedLive {
     database: Database,
+    writes: Arc<Writes>,
     hub: Arc<Hub>,
     logs: Arc<Mutex<Logs>>,
     /// Of the file: it forgets nothing, but may be taken away.
@@ -93,7 +96,8 @@ impl EmbeddedLive {
         }
         Statement::new(once::SCHEMA).execute(database.writer()).await?;
         let generation = room::generation(&database).await?.into();
-        Ok(Self { database, hub, logs: Arc::default(), generation })
+        let writes = Arc::new(writes::gather(&database));
+        Ok(Self { database, writes, hub, logs: Arc::default(), generation })
     }
 
     fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
@@ -112,6 +116,10 @@ impl EmbeddedLive {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, write: Write) -> Result<(), Error> {
+        self.writes.call(write).await.map_err(|error| Error::Failed(error.into()))?
     }
 
     async fn newest(&self, task: &TaskId) -> Result<u64, Error> {
@@ -148,16 +156,9 @@ impl EmbeddedLive {
         if let Some(refused) = log.room.refuses(before, last_seq_id, bytes, limits) {
             return Ok(refused);
         }
-        // One statement, so that all are kept or none.
-        let statement = Statement::new(
-            "INSERT INTO live_entries (task_id, seq_id, line)
-             SELECT $1, $2 + key, value FROM json_each($3)",
-        )
-        .bind(task)
-        .bind(before + 1)
-        .bind(lines);
         let receipt = key.map(|key| once::receipt(key, last_seq_id, &grant, now));
-        self.write(task, statement, receipt)
+        let kept = Write::Keep { task: task.clone(), first: before + 1, lines, receipt };
+        self.write(kept)
             .await
             // Whether it was kept is not known: the file is asked before the next.
             .inspect_err(|_| log.last_seq_id = None)?;
@@ -306,11 +307,7 @@ impl Live for EmbeddedLive {
             log.close(attempt, now);
             return Ok(Ended::Unsealed);
         }
-        self.delete_receipts(task).await?;
-        Statement::new("DELETE FROM live_entries WHERE task_id = $1")
-            .bind(task)
-            .execute(self.database.writer())
-            .await?;
+        self.write(Write::Delete(task.clone())).await?;
         *log = Log::default();
         self.forget(task);
         self.hub.deliver(task, Event::Status(end.clone()));
@@ -334,8 +331,8 @@ impl Live for EmbeddedLive {
         Ok(())
     }
 
-    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        self.hub.waiters().wake(task_type);
+    async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
+        types.iter().for_each(|task_type| self.hub.waiters().wake(task_type));
         Ok(())
     }
 
@@ -350,6 +347,16 @@ impl Live for EmbeddedLive {
 
 fn parse(line: &str) -> Result<Entry, Error> {
     Entry::parse(line).map_err(|error| Error::Failed(error.into()))
+}
+
+/// One error, for several whose writes were one commit.
+impl From<Arc<database::Error>> for Error {
+    fn from(error: Arc<database::Error>) -> Self {
+        match &*error {
+            database::Error::Unavailable(_) => Self::Unavailable(error.into()),
+            database::Error::Failed(_) => Self::Failed(error.into()),
+        }
+    }
 }
 
 impl From<database::Error> for Error {

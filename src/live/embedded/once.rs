@@ -38,38 +38,6 @@ impl EmbeddedLive {
         Ok(Some(if is_the_same { Appended::Before(receipt) } else { Appended::Reused }))
     }
 
-    /// Runs the statement that keeps entries, and with it gives the receipt, if one is to be given.
-    pub(super) async fn write(
-        &self,
-        task: &TaskId,
-        entries: Statement,
-        receipt: Option<Receipt>,
-    ) -> Result<(), Error> {
-        let Some(receipt) = receipt else {
-            entries.execute(self.database.writer()).await?;
-            return Ok(());
-        };
-        let mut transaction = self.database.begin().await?;
-        entries.execute(transaction.executor()).await?;
-        // Each append that gives one takes those away that are over.
-        Statement::new("DELETE FROM live_receipts WHERE task_id = $1 AND given_at <= $2")
-            .bind(task)
-            .bind(receipt.at.minus(KEPT_FOR))
-            .execute(transaction.executor())
-            .await?;
-        Statement::new(
-            "INSERT INTO live_receipts (task_id, key_hash, receipt, given_at)
-             VALUES ($1, $2, $3, $4)",
-        )
-        .bind(task)
-        .bind(receipt.hash.clone())
-        .bind(receipt.text())
-        .bind(receipt.at)
-        .execute(transaction.executor())
-        .await?;
-        Ok(transaction.commit().await?)
-    }
-
     pub(super) async fn all_receipts(&self, task: &TaskId) -> Result<Vec<Receipt>, Error> {
         let rows: Vec<ReceiptRow> =
             Statement::new("SELECT key_hash, receipt FROM live_receipts WHERE task_id = $1")
@@ -77,14 +45,6 @@ impl EmbeddedLive {
                 .fetch_all(self.database.reader())
                 .await?;
         rows.into_iter().map(parse).collect()
-    }
-
-    pub(super) async fn delete_receipts(&self, task: &TaskId) -> Result<(), Error> {
-        Statement::new("DELETE FROM live_receipts WHERE task_id = $1")
-            .bind(task)
-            .execute(self.database.writer())
-            .await?;
-        Ok(())
     }
 }
 

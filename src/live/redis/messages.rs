@@ -13,9 +13,9 @@ pub(super) fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
     };
     let channel = message.get_channel_name();
     if channel == keys.wake() {
-        if let Ok(task_type) = text.parse() {
+        text.lines().filter_map(|line| line.parse().ok()).for_each(|task_type| {
             hub.waiters().wake(&task_type);
-        }
+        });
         return;
     }
     let Some(task) = keys.task_of_live(channel).and_then(|task| task.parse().ok()) else {

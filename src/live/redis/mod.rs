@@ -301,8 +301,9 @@ impl Live for RedisLive {
         self.publish(&self.keys.live(task), &text).await
     }
 
-    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        self.publish(&self.keys.wake(), task_type.as_str()).await
+    async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
+        let lines: Vec<&str> = types.iter().map(TaskType::as_str).collect();
+        self.publish(&self.keys.wake(), &lines.join("\n")).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

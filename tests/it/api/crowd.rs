@@ -90,8 +90,8 @@ impl Live for Gated {
         self.real.recheck(task, attempt).await
     }
 
-    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
-        self.real.wake(task_type).await
+    async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
+        self.real.wake(types).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -134,6 +134,10 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
     }
     let index = match name {
         "claim of one type" | "claim of two types" => "tracker_tasks_claim",
+        "what is claimed" | "ends of many" => match kind {
+            Kind::Postgres => "tracker_tasks_pkey",
+            Kind::Sqlite => "sqlite_autoindex_tracker_tasks_1",
+        },
         "sweep" => "tracker_tasks_deadline",
         "forgotten answers" => "tracker_idempotency_expires",
         "sweep of leases" => "tracker_tasks_leases",

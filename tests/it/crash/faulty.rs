@@ -193,11 +193,11 @@ impl Live for Faulty {
         self.alive()?.announce(task, event).await
     }
 
-    async fn wake(&self, task_type: &TaskType) -> Result<(), Error> {
+    async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
         if self.fault.loses_wakes {
             return Ok(());
         }
-        self.alive()?.wake(task_type).await
+        self.alive()?.wake(types).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("coalescer", &[]),
     ("database", &["domain"]),
     ("storage", &["domain", "database"]),
-    ("live", &["domain", "database"]),
+    ("live", &["domain", "coalescer", "database"]),
     ("service", &["domain", "clock", "coalescer", "storage", "live"]),
     ("http", &["domain", "service"]),
     ("background", &["service"]),

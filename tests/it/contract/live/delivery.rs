@@ -116,11 +116,11 @@ async fn a_wake_reaches_a_worker_that_waits_for_the_type(
     let _subscription = log.subscribe(&TaskId::new()).await;
     let types: Vec<TaskType> = vec!["a type {ü}".parse().unwrap(), "another".parse().unwrap()];
     let mut waiter = log.hub.waiters().join(&types, ROOM).expect("room");
-    log.live.wake(&"of nobody".parse().unwrap()).await.unwrap();
-    log.live.wake(&types[0]).await.unwrap();
+    log.live.wake(&["of nobody".parse().unwrap()]).await.unwrap();
+    log.live.wake(&types[..1]).await.unwrap();
     tokio::time::timeout(PATIENCE, waiter.woken()).await.expect("a wake");
     waiter.served();
-    log.live.wake(&types[1]).await.unwrap();
+    log.live.wake(&types[1..2]).await.unwrap();
     tokio::time::timeout(PATIENCE, waiter.woken()).await.expect("a second wake");
 }
 
@@ -140,7 +140,7 @@ async fn every_node_hears_of_an_entry_a_change_an_end_and_a_wake(
     let waiters = nodes.each_ref().map(|node| node.hub.waiters().join(&types, ROOM).expect("room"));
     log.append(&task, 1).await;
     log.end(&task, 2).await;
-    log.live.wake(&types[0]).await.unwrap();
+    log.live.wake(&types[..1]).await.unwrap();
     for (mut subscription, mut waiter) in subscriptions.into_iter().zip(waiters) {
         assert_eq!(entry_heard(&mut subscription).await, 2);
         assert!(matches!(event(&mut subscription).await, Event::Status(end) if end.is_end()));

@@ -278,8 +278,8 @@ async fn what_is_unsettled_stays_so_until_it_is_settled(
     assert_eq!(unsettled(41, 9).await, oldest_first);
     assert_eq!(unsettled(41, 2).await, oldest_first[..2]);
     assert_eq!(unsettled(21, 9).await, oldest_first[..2]);
-    store.storage.settled(first).await.unwrap();
-    store.storage.settled(first).await.unwrap();
+    store.storage.settled(std::slice::from_ref(first)).await.unwrap();
+    store.storage.settled(std::slice::from_ref(first)).await.unwrap();
     assert_eq!(unsettled(41, 9).await, oldest_first[1..], "twice does no harm");
 }
 
@@ -298,6 +298,6 @@ async fn an_end_that_cannot_be_settled_goes_behind_the_others(
     assert_eq!(unsettled, [second.clone(), first.clone()]);
     assert!(store.storage.is_unsettled(&first).await.unwrap());
     assert!(!store.storage.is_unsettled(&running).await.unwrap(), "it has not ended");
-    store.storage.settled(&second).await.unwrap();
+    store.storage.settled(std::slice::from_ref(&second)).await.unwrap();
     assert!(!store.storage.is_unsettled(&second).await.unwrap());
 }

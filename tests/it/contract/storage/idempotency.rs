@@ -86,7 +86,7 @@ async fn a_batch_writes_what_one_by_one_would_be_written(
         let (alone, of_many) = (new(metadata), new(metadata));
         let batch = [of_many.clone(), new(None), of_many.clone(), alone.clone()];
         let alone = store.storage.insert(&alone, at(0)).await.unwrap().expect("a free id");
-        let tasks = store.storage.insert_many(&batch, at(0)).await.unwrap();
+        let tasks = store.storage.insert_many(batch.to_vec(), at(0)).await.unwrap();
         let is_written: Vec<bool> = tasks.iter().map(Option::is_some).collect();
         assert_eq!(is_written, [true, true, false, false], "the first of twins; no taken id");
         let first = tasks[0].clone().expect("a task");
@@ -97,5 +97,5 @@ async fn a_batch_writes_what_one_by_one_would_be_written(
         assert_eq!(second.created_at.since(at(0)), Duration::from_micros(1));
         assert_eq!(second.timeout_at.since(second.created_at), second.terms.timeout);
     }
-    assert!(store.storage.insert_many(&[], at(0)).await.unwrap().is_empty());
+    assert!(store.storage.insert_many(Vec::new(), at(0)).await.unwrap().is_empty());
 }

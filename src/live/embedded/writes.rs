@@ -1,0 +1,136 @@
+//! What is written to the file: by many tasks at once, in one commit.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::Error;
+use crate::coalescer::{Answers, Coalescer, Width};
+use crate::database::{self, Database, Statement, Table, Transaction, Type};
+use crate::domain::once::KEPT_FOR;
+use crate::domain::{Receipt, TaskId};
+
+/// There is one writer. Lines are held, and written, at once.
+const WIDTH: Width = Width { lanes: 1, jobs: 500, weight: 4 << 20 };
+
+/// Entries as rows.
+const ENTRIES: &[(&str, Type)] =
+    &[("task_id", Type::Text), ("seq_id", Type::Integer), ("line", Type::Text)];
+
+/// Receipts as rows.
+const RECEIPTS: &[(&str, Type)] = &[
+    ("task_id", Type::Text),
+    ("key_hash", Type::Text),
+    ("receipt", Type::Text),
+    ("given_at", Type::Instant),
+];
+
+/// One change of the file.
+#[derive(Debug)]
+pub(super) enum Write {
+    /// Keeps lines of a task, numbered from `first` on, and the receipt of their append.
+    Keep { task: TaskId, first: u64, lines: Vec<String>, receipt: Option<Receipt> },
+    /// Deletes all there is of a task.
+    Delete(TaskId),
+}
+
+impl Write {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Keep { lines, .. } => lines.iter().map(String::len).sum(),
+            Self::Delete(_) => 0,
+        }
+    }
+}
+
+/// Gathers what is to be written to a file.
+pub(super) type Writes = Coalescer<Write, Result<(), Error>>;
+
+/// Of the file of `database`.
+pub(super) fn gather(database: &Database) -> Writes {
+    let database = database.clone();
+    Coalescer::new(WIDTH, Write::weight, TaskTracker::new(), move |writes| {
+        run(database.clone(), writes)
+    })
+}
+
+async fn run(database: Database, writes: Vec<Write>) -> Answers<Result<(), Error>> {
+    let done = match write(&database, &writes).await {
+        Ok(()) => return Ok(writes.iter().map(|_| Ok(())).collect()),
+        // What one of them says cannot be written, perhaps: the others are not to blame.
+        Err(database::Error::Failed(_)) if writes.len() > 1 => {
+            let mut done = Vec::with_capacity(writes.len());
+            for alone in &writes {
+                let written = write(&database, std::slice::from_ref(alone)).await;
+                done.push(written.map_err(Error::from));
+            }
+            done
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            return Err(Box::new(move || Err(Arc::clone(&error).into())));
+        }
+    };
+    Ok(done)
+}
+
+/// All of it or nothing.
+async fn write(database: &Database, writes: &[Write]) -> Result<(), database::Error> {
+    let mut transaction = database.begin().await?;
+    keep(&mut transaction, writes).await?;
+    let gone = writes.iter().filter_map(|write| match write {
+        Write::Delete(task) => Some(task.as_str().to_owned()),
+        Write::Keep { .. } => None,
+    });
+    let gone: Vec<String> = gone.collect();
+    if !gone.is_empty() {
+        for table in ["live_entries", "live_receipts"] {
+            Statement::new(format!(
+                "DELETE FROM {table} WHERE task_id IN (SELECT value FROM json_each($1))"
+            ))
+            .bind(gone.clone())
+            .execute(transaction.executor())
+            .await?;
+        }
+    }
+    transaction.commit().await
+}
+
+async fn keep(transaction: &mut Transaction, writes: &[Write]) -> Result<(), database::Error> {
+    let (mut entries, mut receipts) = (Table::new(ENTRIES), Table::new(RECEIPTS));
+    let mut given = Vec::new();
+    for write in writes {
+        let Write::Keep { task, first, lines, receipt } = write else { continue };
+        for (seq_id, line) in (*first..).zip(lines) {
+            entries.push([task.into(), seq_id.into(), line.clone().into()]);
+        }
+        if let Some(receipt) = receipt {
+            let (key, text) = (receipt.hash.clone(), receipt.text());
+            receipts.push([task.into(), key.into(), text.into(), receipt.at.into()]);
+            given.push((task, receipt.at));
+        }
+    }
+    // Who gives a receipt takes those of its task away that are over.
+    for (task, at) in given {
+        Statement::new("DELETE FROM live_receipts WHERE task_id = $1 AND given_at <= $2")
+            .bind(task)
+            .bind(at.minus(KEPT_FOR))
+            .execute(transaction.executor())
+            .await?;
+    }
+    let kind = transaction.kind();
+    for (table, columns, rows) in
+        [("live_entries", ENTRIES, entries), ("live_receipts", RECEIPTS, receipts)]
+    {
+        if rows.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let (names, source) = (names.join(", "), Table::source(columns, kind, 0, "kept"));
+        Statement::new(format!("INSERT INTO {table} ({names}) SELECT {names} FROM {source}"))
+            .bind(rows)
+            .execute(transaction.executor())
+            .await?;
+    }
+    Ok(())
+}
