@@ -28,8 +28,12 @@ pub struct Width {
 #[error("a batch was given up")]
 pub struct GivenUp;
 
-/// Runs a batch: an answer for each of its jobs, in their order.
-type Run<J, A> = dyn Fn(Vec<J>) -> BoxFuture<'static, Vec<A>> + Send + Sync;
+/// What came of a batch: an answer for each of its jobs, in their order; or the one answer for everybody, those included who
+/// wait for the next batch: what is away is away for all, and nobody waits for it twice.
+pub type Answers<A> = Result<Vec<A>, Box<dyn Fn() -> A + Send>>;
+
+/// Runs a batch.
+type Run<J, A> = dyn Fn(Vec<J>) -> BoxFuture<'static, Answers<A>> + Send + Sync;
 
 /// What gathers jobs of one kind.
 pub struct Coalescer<J, A>(Arc<Shared<J, A>>);
@@ -62,7 +66,7 @@ impl<J: Send + 'static, A: Send + 'static> Coalescer<J, A> {
         run: impl Fn(Vec<J>) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Vec<A>> + Send + 'static,
+        F: Future<Output = Answers<A>> + Send + 'static,
     {
         let gathered = Mutex::new(Gathered { waiting: VecDeque::new(), busy: 0 });
         let run = Box::new(move |jobs| run(jobs).boxed());
@@ -71,6 +75,15 @@ impl<J: Send + 'static, A: Send + 'static> Coalescer<J, A> {
 
     /// Has `job` done with the next batch, and waits for what came of it.
     pub async fn call(&self, job: J) -> Result<A, GivenUp> {
+        self.enter(job).await.map_err(|_| GivenUp)
+    }
+
+    /// Has `job` done with the next batch, and waits for nothing.
+    pub fn send(&self, job: J) {
+        drop(self.enter(job));
+    }
+
+    fn enter(&self, job: J) -> oneshot::Receiver<A> {
         let (answer, answered) = oneshot::channel();
         let is_lane_free = {
             let mut gathered = self.0.lock();
@@ -82,7 +95,7 @@ impl<J: Send + 'static, A: Send + 'static> Coalescer<J, A> {
         if is_lane_free {
             self.0.tasks.spawn(Arc::clone(&self.0).drive());
         }
-        answered.await.map_err(|_| GivenUp)
+        answered
     }
 }
 
@@ -95,11 +108,21 @@ impl<J: Send + 'static, A: Send + 'static> Shared<J, A> {
             let Some((jobs, answers)) = self.next_batch() else { return };
             // The panic is reported by its hook; the callers hear that they are not served, and the lane goes on.
             let said = AssertUnwindSafe((self.run)(jobs)).catch_unwind().await;
-            for (answer, said) in answers.into_iter().zip(said.unwrap_or_default()) {
-                // A caller that is gone has its work done all the same.
-                let _ = answer.send(said);
+            // A caller that is gone has its work done all the same.
+            match said.unwrap_or_else(|_panic| Ok(Vec::new())) {
+                Ok(said) => answers.into_iter().zip(said).for_each(|(answer, said)| {
+                    let _ = answer.send(said);
+                }),
+                Err(said) => answers.into_iter().chain(self.waiting()).for_each(|answer| {
+                    let _ = answer.send(said());
+                }),
             }
         }
+    }
+
+    /// Everybody who waits; their jobs are dropped.
+    fn waiting(&self) -> Vec<oneshot::Sender<A>> {
+        self.lock().waiting.drain(..).map(|(_, answer)| answer).collect()
     }
 
     /// The jobs of the next batch; where there are none the lane is given back.
@@ -147,7 +170,8 @@ mod tests {
             async move {
                 permits.acquire().await.unwrap().forget();
                 assert!(!jobs.contains(&13), "unlucky");
-                jobs.into_iter().map(|job| 2 * job).collect()
+                let answers = jobs.iter().map(|job| 2 * job).collect();
+                if jobs.contains(&17) { Err(Box::new(|| 0_usize) as Box<_>) } else { Ok(answers) }
             }
         };
         let coalescer = Arc::new(Coalescer::new(width, |job| *job, tasks.clone(), run));
@@ -219,7 +243,10 @@ mod tests {
         let three = scene.call([3, 4]).await;
         assert_eq!(scene.batches(), [1, 1]);
         scene.permits.add_permits(3);
-        assert_eq!((heard(one).await, heard(two).await, heard(three).await), (vec![2], vec![4], vec![6, 8]));
+        assert_eq!(
+            (heard(one).await, heard(two).await, heard(three).await),
+            (vec![2], vec![4], vec![6, 8])
+        );
     }
 
     #[tokio::test]
@@ -232,6 +259,18 @@ mod tests {
         scene.tasks.close();
         scene.tasks.wait().await;
         assert_eq!((scene.batches(), scene.permits.available_permits()), (vec![2], 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_away_is_away_for_all_who_wait() {
+        let scene = scene(ONE_LANE);
+        let first = scene.call([17, 1]).await;
+        let rest = scene.call([2, 3]).await;
+        scene.permits.add_permits(1);
+        assert_eq!((heard(first).await, heard(rest).await), (vec![0, 0], vec![0, 0]));
+        scene.permits.add_permits(1);
+        assert_eq!(heard(scene.call([4]).await).await, [8]);
+        assert_eq!(scene.batches(), [2, 1]);
     }
 
     #[tokio::test]
