@@ -13,6 +13,7 @@
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
 //! | `failover` | a master of a cluster that dies, and its replica |
 //! | `tls` | servers that speak TLS |
+//! | `together` | calls that share a commit |
 //! | `exhaustion` | a real process whose clients take all of something |
 //! | `told` | what a reader was told, gaps and all |
 //! | `faulty` | a live log that stops where a test says |
@@ -32,6 +33,7 @@ pub mod process;
 mod repeats;
 mod sealing;
 mod tls;
+mod together;
 mod told;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! | module | says |
 //! | --- | --- |
 //! | `tasks` | registering, claiming, reading |
+//! | `together` | the same for many callers at once |
 //! | `change` | the one way a status changes, and what it leaves to settle |
 //! | `entries` | sealed history |
 //! | `idempotency` | answers that are remembered; batches |
@@ -17,6 +18,7 @@ mod lists;
 mod schema;
 mod sealing;
 mod tasks;
+mod together;
 
 use std::time::Duration;
 
