@@ -21,6 +21,9 @@ const RETRY_AFTER: std::ops::RangeInclusive<u32> = 1..=3;
 /// Seconds after which a client may come again that has as much as it may.
 const RETRY_AFTER_TOO_MANY: std::ops::RangeInclusive<u32> = 5..=15;
 
+/// Characters of a text for people at most. Libraries quote what they refuse, and a client may have sent a megabyte.
+const LONGEST: usize = 300;
+
 /// What went wrong, as a stable word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -166,11 +169,12 @@ pub struct Problem {
 impl Problem {
     /// A problem in words for the client.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), members: serde_json::Map::new() }
+        Self { code, detail: shortened(detail.into()), members: serde_json::Map::new() }
     }
 
     /// One wrong field. An empty path is the body or the query as a whole.
     pub fn invalid(path: &str, message: &str) -> Self {
+        let message = shortened(message.to_owned());
         let place = if path.is_empty() { "the request" } else { path };
         Self::new(Code::ValidationFailed, format!("{place}: {message}"))
             .with("errors", json!([{ "path": path, "message": message }]))
@@ -237,6 +241,14 @@ impl Problem {
         // Serialising strings and JSON values cannot fail.
         serde_json::to_vec(&self.body()).unwrap_or_default()
     }
+}
+
+/// The text without its middle where it is long: what is wrong stands first, and what was expected last.
+fn shortened(text: String) -> String {
+    let ends = (text.char_indices().nth(LONGEST), text.char_indices().rev().nth(LONGEST / 4));
+    let (Some(_), Some((tail, _))) = ends else { return text };
+    let head = text.char_indices().nth(LONGEST * 3 / 4 - 2).map_or(0, |(head, _)| head);
+    format!("{}…{}", &text[..head], &text[tail..])
 }
 
 #[derive(Serialize)]

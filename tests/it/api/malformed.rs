@@ -279,3 +279,31 @@ async fn an_answer_that_comes_early_arrives_although_the_body_is_long(
         assert!(matches!(large.status, 413 | 415), "{}", large.text);
     }
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_short_however_long_what_it_refuses(
+    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+) {
+    let server = Server::start(mode).await;
+    let id = server.started("t").await;
+    let long = [r"\u0000".repeat(20_000), "ä".repeat(70_000), r"\ud83e\udd80".repeat(10_000)];
+    for text in &long {
+        let members =
+            ["timeoutSeconds", "leaseSeconds", "taskTypes", "progress", "result", "error"];
+        let members = members.map(|name| format!(r#""{name}":"{text}""#)).join(",");
+        let body = format!(r#"{{{members},"workerId":["{text}"]}}"#);
+        for call in CALLS {
+            let path = call.replace("{id}", &id);
+            let reply = server.post_raw(&path, JSON, body.clone()).await;
+            reply.problem(422, "validation_failed");
+            assert!(reply.text.len() < 4000, "{call}: {} bytes", reply.text.len());
+        }
+    }
+    for query in ["status", "limit", "createdAfter", "cursor"] {
+        let query = format!("/tasks?{query}={}", "%00".repeat(8000));
+        let reply = server.get(&query).await;
+        reply.problem(422, "validation_failed");
+        assert!(reply.text.len() < 4000, "{} bytes", reply.text.len());
+    }
+}
