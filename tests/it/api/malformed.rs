@@ -307,3 +307,19 @@ async fn a_refusal_is_short_however_long_what_it_refuses(
         assert!(reply.text.len() < 4000, "{} bytes", reply.text.len());
     }
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_that_somebody_invents_are_counted_as_one(
+    #[values(Embedded, Node, TwoNodes)] mode: Mode,
+) {
+    let server = Server::start(mode).await;
+    for n in 0..20 {
+        let method = format!("INVENTED{n}").parse().expect("a method");
+        let request = server.client().request(method, server.api("/tasks"));
+        server.send(request).await.problem(405, "method_not_allowed");
+    }
+    let figures = server.send(server.client().get(server.root("/metrics"))).await.text;
+    assert!(figures.contains(r#"method="(other)""#), "{figures}");
+    assert!(!figures.contains("INVENTED"), "each is a line of figures, for ever");
+}
