@@ -57,25 +57,9 @@ impl App {
         clock: Clock,
         wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
     ) -> Result<Self> {
-        let stores = Stores::open(&config).await?;
-        migrations::run(&stores.database, config.patience).await?;
-        let storage = Storage::new(stores.database);
-        let front = Arc::new(config.front);
-        let bounds = Bounds {
-            room: Room { waiters: front.waiting_claims, types: front.waiting_types },
-            log: LogLimits { entries: config.task_entries, bytes: config.task_bytes },
-        };
-        let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds);
-        let figures = telemetry::figures().context("the figures cannot be recorded")?;
-        let upkeep = tokio::spawn(telemetry::upkeep(figures.clone()));
-        let api = Api {
-            tracker: tracker.clone(),
-            limits: config.limits,
-            readers: Arc::new(Readers::new(&front)),
-            front: Arc::clone(&front),
-            figures,
-            cors: config.cors_origins.into(),
-        };
+        let (api, lock) = compose(&config, clock, wrap).await?;
+        let (tracker, front) = (api.tracker.clone(), Arc::clone(&api.front));
+        let upkeep = tokio::spawn(telemetry::upkeep(api.figures.clone()));
         let listener = http::server::listen((config.host, config.port).into())
             .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
         let address = listener.local_addr()?;
@@ -85,7 +69,7 @@ impl App {
         let duties = TaskTracker::new();
         background::start(&tracker, config.sweep_every, config.seal_every, &duties);
         let grace = config.shutdown_grace;
-        Ok(Self { address, tracker, duties, server, upkeep, grace, _lock: stores.lock })
+        Ok(Self { address, tracker, duties, server, upkeep, grace, _lock: lock })
     }
 
     /// Where it listens.
@@ -121,6 +105,51 @@ impl App {
         self.server.abort();
         self.upkeep.abort();
         self.tracker.closing().cancel();
+    }
+}
+
+/// Opens the stores, brings the schema up to date, and builds all that stands above them but the server; the file is
+/// held while the data folder is used.
+async fn compose(
+    config: &Config,
+    clock: Clock,
+    wrap: impl FnOnce(Arc<dyn Live>) -> Arc<dyn Live>,
+) -> Result<(Api, Option<File>)> {
+    let stores = Stores::open(config).await?;
+    migrations::run(&stores.database, config.patience).await?;
+    let storage = Storage::new(stores.database);
+    let front = Arc::new(config.front.clone());
+    let bounds = Bounds {
+        room: Room { waiters: front.waiting_claims, types: front.waiting_types },
+        log: LogLimits { entries: config.task_entries, bytes: config.task_bytes },
+    };
+    let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds);
+    let api = Api {
+        tracker,
+        limits: config.limits,
+        readers: Arc::new(Readers::new(&front)),
+        front,
+        figures: telemetry::figures().context("the figures cannot be recorded")?,
+        cors: config.cors_origins.clone().into(),
+    };
+    Ok((api, stores.lock))
+}
+
+/// The service without a socket and without duties: requests are handed to its router.
+#[cfg(any(test, fuzzing))]
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    pub(crate) router: axum::Router,
+    pub(crate) tracker: Tracker,
+    _lock: Option<File>,
+}
+
+#[cfg(any(test, fuzzing))]
+impl Unserved {
+    pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Self> {
+        let (api, lock) = compose(config, clock, |live| live).await?;
+        let tracker = api.tracker.clone();
+        Ok(Self { router: http::router(api), tracker, _lock: lock })
     }
 }
 

@@ -22,6 +22,8 @@ pub mod coalescer;
 pub mod config;
 pub mod database;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod live;
 pub mod service;

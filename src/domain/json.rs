@@ -158,11 +158,11 @@ fn compact(text: &str) -> Cow<'_, str> {
 }
 
 /// Top-level members in their order, twins included.
-struct Members<'a>(Vec<(Key<'a>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Key<'a>, &'a RawValue)>);
 
 /// A key without a copy where it has no escape.
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -25,13 +25,39 @@ problems!(BulkProblems: MalformedBody, BodyTooLarge, UnsupportedMediaType, Valid
     IdempotencyKeyReused);
 
 /// Tasks to register.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "tasks": [{ "taskType": "report.build" }, { "taskType": "report.send", "taskId": "send-7" }] }))]
 pub(super) struct BulkRequest {
     /// Each as for registering it alone. Workers get those of one type in this order.
     #[schema(value_type = Vec<RegisterRequest>, min_items = 1, max_items = 1000)]
     tasks: Vec<Box<RawValue>>,
+}
+
+/// A task of the request, as far as the edge can tell: the id it was given, if any, or what is wrong with it.
+type Item = Result<Option<TaskId>, Problem>;
+
+impl BulkRequest {
+    /// What can be registered, in order, and every item.
+    pub(super) fn read(&self) -> Result<(Vec<Registration>, Vec<Item>), Problem> {
+        if !(1..=MOST_TASKS).contains(&self.tasks.len()) {
+            let message = format!("must hold 1 to {MOST_TASKS} tasks");
+            return Err(Problem::invalid("tasks", &message));
+        }
+        let (mut registrations, mut items) = (Vec::with_capacity(self.tasks.len()), Vec::new());
+        for (index, task) in self.tasks.iter().enumerate() {
+            items.push(match parse::<RegisterRequest>(task.get().as_bytes()) {
+                Ok(request) => {
+                    let registration = Registration::from(request);
+                    let id = registration.id.clone();
+                    registrations.push(registration);
+                    Ok(id)
+                }
+                Err(problem) => Err(problem.within(&format!("tasks[{index}]"))),
+            });
+        }
+        Ok((registrations, items))
+    }
 }
 
 /// What became of each task.
@@ -94,24 +120,9 @@ struct BulkFailed {
     responses((status = 200, description = "What became of each", body = BulkResponse), BulkProblems))]
 pub(super) async fn register_bulk(
     State(api): State<Api>,
-    Sent { request: BulkRequest { tasks }, key }: Sent<BulkRequest>,
+    Sent { request, key }: Sent<BulkRequest>,
 ) -> Result<Response, Problem> {
-    if !(1..=MOST_TASKS).contains(&tasks.len()) {
-        let message = format!("must hold 1 to {MOST_TASKS} tasks");
-        return Err(Problem::invalid("tasks", &message));
-    }
-    let (mut registrations, mut items) = (Vec::with_capacity(tasks.len()), Vec::new());
-    for (index, task) in tasks.iter().enumerate() {
-        items.push(match parse::<RegisterRequest>(task.get().as_bytes()) {
-            Ok(request) => {
-                let registration = Registration::from(request);
-                let id = registration.id.clone();
-                registrations.push(registration);
-                Ok(id)
-            }
-            Err(problem) => Err(problem.within(&format!("tasks[{index}]"))),
-        });
-    }
+    let (registrations, items) = request.read()?;
     let items = Arc::new(items);
     let keyed = {
         let items = Arc::clone(&items);
@@ -122,13 +133,13 @@ pub(super) async fn register_bulk(
 }
 
 /// Joins what was registered to what was refused at the edge. A valid item has the id it was given, if any.
-fn answer(items: &[Result<Option<TaskId>, Problem>], tasks: &[Option<Task>]) -> Answer {
+fn answer(items: &[Item], tasks: &[Option<Task>]) -> Answer {
     let mut tasks = tasks.iter();
     let failed = |index, problem: &Problem| {
         let (status, problem) = problem.of_an_item();
         BulkResult::Failed(BulkFailed { index, status, problem })
     };
-    let result = |(index, item): (usize, &Result<Option<TaskId>, Problem>)| match item {
+    let result = |(index, item): (usize, &Item)| match item {
         Err(problem) => failed(index, problem),
         Ok(id) => {
             let Some(task) = tasks.next().and_then(Option::as_ref) else {

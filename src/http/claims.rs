@@ -26,7 +26,7 @@ const LONGEST_WAIT: f64 = 60.0;
 problems!(ClaimProblems: MalformedBody, BodyTooLarge, UnsupportedMediaType, ValidationFailed, TooManyClaims);
 
 /// A worker asks for work.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "taskTypes": ["report.build"], "workerId": "worker-7", "waitSeconds": 30 }))]
 pub(super) struct ClaimRequest {
@@ -115,7 +115,7 @@ pub(super) async fn claim(
 }
 
 /// A worker begins this very task.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "workerId": "worker-7", "leaseSeconds": 60 }))]
 pub(super) struct StartRequest {
@@ -172,7 +172,7 @@ fn started(task: &Task, now: Timestamp) -> Answer {
 }
 
 /// A worker says that it is alive.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "workerId": "worker-7", "leaseSeconds": 60 }))]
 pub(super) struct HeartbeatRequest {
@@ -206,7 +206,7 @@ pub(super) async fn heartbeat(
 }
 
 /// The worker that gives a task back.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReleaseRequest {
     /// The worker that holds it.

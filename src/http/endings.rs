@@ -22,7 +22,7 @@ use crate::service::Cancel;
 problems!(SweepProblems:);
 
 /// A worker is done.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "workerId": "worker-7", "result": { "rows": 42 } }))]
 pub(super) struct CompleteRequest {
@@ -54,7 +54,7 @@ pub(super) async fn complete(
 }
 
 /// A worker gives up.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "workerId": "worker-7", "error": { "message": "the disk is full" } }))]
 pub(super) struct FailRequest {
@@ -86,7 +86,7 @@ pub(super) async fn fail(
 }
 
 /// Somebody says that a task's time is over.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "read so that a wrong one is refused; whoever calls may end any task")]
 pub(super) struct TimeoutRequest {
@@ -116,7 +116,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const LONGEST_GRACE: u64 = 86_400;
 
 /// How a task is to be cancelled.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "reason": "the month was reopened", "graceSeconds": 10 }))]
 pub(super) struct CancelRequest {

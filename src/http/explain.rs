@@ -107,7 +107,7 @@ pub(super) async fn why(State(api): State<Api>, Id(id): Id) -> Result<Response, 
 }
 
 /// Which workers to list.
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct WorkersQuery {

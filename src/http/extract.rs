@@ -44,7 +44,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `application/json`, or a type that says it is JSON by its suffix (RFC 6839).
-fn is_json(media_type: &str) -> bool {
+pub(super) fn is_json(media_type: &str) -> bool {
     let media_type = media_type.to_ascii_lowercase();
     media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
@@ -133,17 +133,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let RawQuery(query) =
             RawQuery::from_request_parts(parts, state).await.unwrap_or(RawQuery(None));
-        let query = query.unwrap_or_default();
-        let pairs = serde_urlencoded::Deserializer::new(form_pairs(&query));
-        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            invalid(&path, &error.into_inner().to_string())
-        })
+        self::query(&query.unwrap_or_default()).map(Self)
     }
 }
 
-fn form_pairs(query: &str) -> form_urlencoded::Parse<'_> {
-    form_urlencoded::parse(query.as_bytes())
+/// Reads the text of a query.
+pub(super) fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let path = error.path().to_string();
+        invalid(&path, &error.into_inner().to_string())
+    })
 }
 
 /// The id in the path. One that no task can have is one that no task has.

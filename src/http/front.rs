@@ -97,7 +97,7 @@ impl FromRequestParts<Api> for Visitor {
 /// The client's address: the peer's, or, where the peer is a proxy that is trusted, the one that
 /// proxy says it had the request from, and so on along trusted proxies. What stands further left in
 /// `X-Forwarded-For` was written by whoever sent the request, and is not believed.
-fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let values = headers.get_all("x-forwarded-for").iter();
     let hops: Vec<&str> =

@@ -119,7 +119,7 @@ impl SentKey {
 }
 
 /// The key as the client chose it; quoted or bare it is the same.
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let wrong = |message: &str| Problem::invalid(NAME, message);
     let mut values = headers.get_all(KEY).into_iter();
     let Some(value) = values.next() else { return Ok(None) };

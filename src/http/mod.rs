@@ -16,6 +16,7 @@
 //! | `explain` | why a task stands where it stands; who asks for work |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
+//! | `fuzzing` | what must hold of whatever a client sends; in no server |
 
 mod bulk;
 mod claims;
@@ -25,6 +26,8 @@ mod endings;
 mod explain;
 mod extract;
 pub mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod idempotency;
 mod observe;
 mod operations;

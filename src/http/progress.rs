@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
@@ -31,7 +31,7 @@ problems!(
     BodyTooLarge, UnsupportedMediaType, ValidationFailed);
 
 /// One entry, or many: exactly one of `progress` and `entries`.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "progress": { "percent": 40, "message": "reading" }, "workerId": "worker-7" }))]
 pub(super) struct ProgressRequest {
@@ -43,10 +43,33 @@ pub(super) struct ProgressRequest {
     entries: Option<Vec<Box<RawValue>>>,
     /// If it is named, it must be the one that holds the task.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
-    worker_id: Option<WorkerId>,
+    pub(super) worker_id: Option<WorkerId>,
     /// What the claim or the start gave: refused with `lease_lost` once its attempt is over.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
-    lease_token: Option<LeaseToken>,
+    pub(super) lease_token: Option<LeaseToken>,
+}
+
+impl ProgressRequest {
+    /// The entries, none larger than `limit` bytes, and whether many were meant.
+    pub(super) fn entries(&self, limit: usize) -> Result<(Vec<JsonObject>, bool), Problem> {
+        let (raw, is_many) = match (&self.progress, &self.entries) {
+            (Some(one), None) => (std::slice::from_ref(one), false),
+            (None, Some(many)) => (many.as_slice(), true),
+            (None, None) => return Err(Problem::invalid("progress", "is missing")),
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid("entries", "cannot be given together with progress"));
+            }
+        };
+        if !(1..=MOST_ENTRIES).contains(&raw.len()) {
+            let message = format!("must hold 1 to {MOST_ENTRIES} entries");
+            return Err(Problem::invalid("entries", &message));
+        }
+        let path = |index: usize| {
+            if is_many { format!("entries[{index}]") } else { "progress".to_owned() }
+        };
+        let entries = raw.iter().enumerate().map(|(index, raw)| entry(raw, &path(index), limit));
+        Ok((entries.collect::<Result<_, _>>()?, is_many))
+    }
 }
 
 /// Entries were kept: they are in the history whatever comes.
@@ -81,7 +104,7 @@ impl ProgressResponse {
 }
 
 /// Of a body of lines, which has no place for it.
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct ProgressQuery {
@@ -133,26 +156,7 @@ async fn append_body(
     request: Request,
 ) -> Result<Response, Problem> {
     let Sent { request, key } = Sent::<ProgressRequest>::from_request(request, api).await?;
-    let (raw, is_many) = match (request.progress, request.entries) {
-        (Some(one), None) => (vec![one], false),
-        (None, Some(many)) => (many, true),
-        (None, None) => return Err(Problem::invalid("progress", "is missing")),
-        (Some(_), Some(_)) => {
-            return Err(Problem::invalid("entries", "cannot be given together with progress"));
-        }
-    };
-    if !(1..=MOST_ENTRIES).contains(&raw.len()) {
-        let message = format!("must hold 1 to {MOST_ENTRIES} entries");
-        return Err(Problem::invalid("entries", &message));
-    }
-    let path = |index: usize| {
-        if is_many { format!("entries[{index}]") } else { "progress".to_owned() }
-    };
-    let entries = raw
-        .iter()
-        .enumerate()
-        .map(|(index, raw)| entry(raw, &path(index), api.limits.entry_bytes))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (entries, is_many) = request.entries(api.limits.entry_bytes)?;
     let caller = Caller {
         worker: request.worker_id.or(in_query.worker),
         token: request.lease_token.or(in_query.token),
@@ -183,9 +187,7 @@ async fn append_lines(
     caller: &Caller,
     body: Body,
 ) -> Result<ProgressResponse, Problem> {
-    let bytes = body.into_data_stream().map_err(std::io::Error::other);
-    let codec = LinesCodec::new_with_max_length(api.limits.entry_bytes);
-    let mut lines = FramedRead::new(StreamReader::new(bytes), codec).ready_chunks(LINES_AT_ONCE);
+    let mut lines = lines(body, api.limits.entry_bytes);
     let (mut count, mut kept) = (0_u64, None::<Accepted>);
     let cut_off = |problem: Problem, count: u64, kept: Option<Accepted>| match kept {
         Some(kept) => problem.with("count", count).with("seqId", kept.last_seq_id),
@@ -210,8 +212,18 @@ async fn append_lines(
     Ok(ProgressResponse::new(id, Some(count), accepted, api.tracker.clock().now()))
 }
 
+/// The lines of a body as they arrive, those that are there together, together; none longer than `limit` bytes.
+pub(super) fn lines(
+    body: Body,
+    limit: usize,
+) -> impl Stream<Item = Vec<Result<String, LinesCodecError>>> + Unpin {
+    let bytes = body.into_data_stream().map_err(std::io::Error::other);
+    let codec = LinesCodec::new_with_max_length(limit);
+    FramedRead::new(StreamReader::new(bytes), codec).ready_chunks(LINES_AT_ONCE)
+}
+
 /// The entries up to the first line that is refused, and why it is. Empty lines are passed over.
-fn read_lines(
+pub(super) fn read_lines(
     lines: Vec<Result<String, LinesCodecError>>,
     before: u64,
     limit: usize,

@@ -29,7 +29,7 @@ problems!(ListProblems: ValidationFailed);
 problems!(RetryProblems: TaskNotFound, InvalidTransition, ValidationFailed, IdempotencyKeyReused);
 
 /// A task to register.
-#[derive(Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "taskType": "report.build", "params": { "month": "2026-11" }, "timeoutSeconds": 3600 }))]
 pub(super) struct RegisterRequest {
@@ -146,7 +146,7 @@ pub(super) async fn get_the_one_called_claim(State(api): State<Api>) -> Result<R
 }
 
 /// Which tasks to list; what is not given filters nothing.
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
@@ -182,11 +182,11 @@ fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cu
 }
 
 /// `<microseconds>.<id>`, in base64url, so that nobody takes it for more than it is.
-fn write_cursor(cursor: &Cursor) -> String {
+pub(super) fn write_cursor(cursor: &Cursor) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.created_at.as_micros(), cursor.id))
 }
 
-fn read_cursor(text: &str) -> Option<Cursor> {
+pub(super) fn read_cursor(text: &str) -> Option<Cursor> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let (micros, id) = text.split_once('.')?;
     let created_at = Timestamp::from_micros(micros.parse().ok()?)?;

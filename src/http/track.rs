@@ -38,7 +38,7 @@ const LARGEST_SEQ_ID: u64 = (1 << 53) - 1;
 problems!(TrackProblems: TaskNotFound, ValidationFailed, TooManyStreams);
 
 /// Where the stream begins.
-#[derive(Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct TrackQuery {
@@ -99,7 +99,7 @@ pub(super) async fn track(
 }
 
 /// Where a reader begins; `None`: it has seen the end.
-fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> {
+pub(super) fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> {
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::trim);
     if last.is_some_and(|last| last.ends_with("-end")) {
         return None;
@@ -115,13 +115,13 @@ fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     EventStream,
     Lines,
 }
 
 impl Format {
-    fn accepted(headers: &HeaderMap) -> Self {
+    pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut kinds = accept
             .flat_map(|value| value.split(','))
@@ -256,7 +256,7 @@ impl Reader {
 }
 
 /// One event as a frame of the stream.
-fn encode(task: &TaskId, event: &Event) -> Bytes {
+pub(super) fn encode(task: &TaskId, event: &Event) -> Bytes {
     let frame = match event {
         Event::Progress(entry) => format!(
             "id: {}\nevent: progress\ndata: {{\"event\":\"progress\",\"data\":{},\"taskId\":\"{task}\",\"timestamp\":\"{}\"}}\n\n",
@@ -312,7 +312,7 @@ fn notice(what: &What) -> (&'static str, serde_json::Value) {
 }
 
 /// The JSON line inside a frame: what stands behind `data: `, with one line break. Nothing is copied.
-fn line_of(frame: &Bytes) -> Bytes {
+pub(super) fn line_of(frame: &Bytes) -> Bytes {
     const DATA: &[u8] = b"\ndata: ";
     let start = frame.windows(DATA.len()).position(|window| window == DATA);
     start.map_or_else(Bytes::new, |start| frame.slice(start + DATA.len()..frame.len() - 1))
