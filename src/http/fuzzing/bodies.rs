@@ -87,7 +87,9 @@ fn body(bytes: &[u8], read: fn(&[u8]) -> Meaning) {
     };
     let members: Vec<(&str, &RawValue)> =
         members.iter().map(|(key, value)| (&*key.0, *value)).collect();
-    for written in written_otherwise(&members) {
+    // Of what is refused one is enough.
+    let others = if read_once.is_ok() { 5 } else { 1 };
+    for written in written_otherwise(&members).into_iter().take(others) {
         match (&read_once, read(written.as_bytes())) {
             (Ok(meaning), Ok(other)) => assert_eq!(*meaning, other, "{written}"),
             (Ok(_), Err(problem)) => panic!("{problem:?}: {written}"),
