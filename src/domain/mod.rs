@@ -10,6 +10,7 @@
 //! | [`task`] | [`Task`] and what registers one |
 //! | [`once`] | [`Key`]: a request that may come twice and is done once |
 //! | [`progress`] | [`Entry`]: one numbered line of a task's history |
+//! | [`places`] | [`Places`]: where in the memory of the live log tasks are |
 //! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
 
 pub mod json;
@@ -17,6 +18,7 @@ pub mod lease;
 pub mod lifecycle;
 pub mod name;
 pub mod once;
+pub mod places;
 pub mod progress;
 pub mod stream;
 pub mod task;
@@ -27,6 +29,7 @@ pub use lease::{Caller, Lease};
 pub use lifecycle::{Status, Transition};
 pub use name::{LeaseToken, Reason, TaskId, TaskType, WorkerId};
 pub use once::{Key, Keyed, Receipt};
+pub use places::Places;
 pub use progress::Entry;
 pub use stream::{Event, Gap, Join, Notice, StatusChange};
 pub use task::{Cancellation, Ending, NewTask, Task, Terms};

@@ -24,7 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+    Caller, Entry, Event, JsonObject, Key, Places, Receipt, StatusChange, TaskId, TaskType,
+    Timestamp,
 };
 pub use fence::{Fence, Grant};
 pub use hub::{Delivery, Hub, Signal, Subscription};
@@ -87,14 +88,28 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-/// What the log remembers, and of what.
+/// One memory of the log, as it is now. A log has one, or several that are lost each by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Its name. Another one means that the memory may have forgotten what it acknowledged.
+    pub name: String,
+    /// What it holds: a task is in one place.
+    pub places: Places,
+}
+
+/// What the log remembers of a task, and in which memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
-    /// The generation of its memory now. Another one means that it may have forgotten what it acknowledged.
+    /// The generation of that memory now. Another one means that it may have forgotten what it acknowledged.
     pub present: String,
+    /// The place of the task.
+    pub place: u16,
     /// The generation in which the log of the task in question was begun, or begun anew; `None`
     /// where there is no log.
     pub log: Option<String>,
+    /// Whether that is the present generation of another memory, which has lost nothing since it was named: then the
+    /// log moved from there.
+    pub is_moved: bool,
     /// The number of the newest entry of that log; 0 where there is none.
     pub last_seq_id: u64,
 }
@@ -191,8 +206,9 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// Says what the log remembers of `task`.
     async fn memory(&self, task: &TaskId) -> Result<Memory, Error>;
 
-    /// Looks closely whether the log may have lost its memory, and says its generation.
-    async fn generation(&self) -> Result<String, Error>;
+    /// Looks closely whether the log may have lost a memory, and says the generation of each that answers, which
+    /// is one at least.
+    async fn generations(&self) -> Result<Vec<Generation>, Error>;
 
     /// Lets go of entries up to `last_sealed`, which are sealed, but for the newest [`LEFT`] of the log.
     async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error>;

@@ -8,64 +8,86 @@
 //! Whether a task is concerned is seen by its log: it was begun in another generation of the memory; or
 //! it is not there although the task began before the loss was noticed, when it cannot be known whether
 //! it had said anything.
+//!
+//! A cluster has several memories, and a task is in one of them, by its place: only those whose place was
+//! lost are concerned. A place may also move from one memory to another. Then the log is of a generation that is
+//! the present one of another memory, so nothing was lost there, and nothing is lost: the log is sealed, and goes on
+//! where it is now. No log is begun in a memory before the durable truth says that it holds the place,
+//! or its loss would not be known for one.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::query::PAGE;
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId, Timestamp};
-use crate::live::{Memory, WINDOW};
-use crate::storage::Loss;
+use crate::live::{Generation, Memory, WINDOW};
+use crate::storage::{Loss, Memories};
 
-/// Generations of the log's memory as this node knows them.
+/// Generations of the log's memories as this node knows them.
 #[derive(Debug, Default)]
 pub(super) struct Generations(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The newest that is noted in the durable truth.
-    generation: Option<String>,
-    /// When the newest loss was noticed.
-    lost_at: Option<Timestamp>,
-    /// One that was seen where it could not be noted.
-    unnoted: Option<String>,
+    /// What the durable truth said last, if it was asked yet.
+    memories: Option<Memories>,
+    /// Something was seen that is not in there, where it could not be noted.
+    is_stale: bool,
+}
+
+impl Known {
+    /// Whether the memory of a task is known to hold it.
+    fn know(&self, memory: &Memory) -> bool {
+        let hold = |memories: &Memories| memories.hold(&memory.present, memory.place);
+        self.memories.as_ref().is_some_and(hold)
+    }
 }
 
 impl Tracker {
-    /// Notes a generation, if it is new to this node.
-    pub(super) async fn note_generation(&self, generation: &str) -> Result<()> {
-        if self.generations().generation.as_deref() == Some(generation) {
-            return Ok(());
+    /// Looks closely at every memory of the log, and notes what is new about them.
+    pub(super) async fn note_generations(&self) -> Result<()> {
+        let generations = self.live.generations().await?;
+        self.note(generations).await
+    }
+
+    async fn note(&self, generations: Vec<Generation>) -> Result<()> {
+        let is_one = generations.len() == 1;
+        let present: Vec<_> = generations.into_iter().map(|one| (one.name, one.places)).collect();
+        {
+            let known = self.generations();
+            let agrees = |memories: &Memories| memories.agree_with(&present);
+            // Where there are several, another node may have noted a loss of places that have come back since.
+            if is_one && !known.is_stale && known.memories.as_ref().is_some_and(agrees) {
+                return Ok(());
+            }
         }
-        let lost_at = self.storage.note_generation(generation, self.clock.now()).await?;
-        if let Some(lost_at) = lost_at {
-            tracing::warn!(generation, %lost_at, "the live log lost its memory");
+        let (memories, is_loss) = self.storage.note_generations(&present, self.clock.now()).await?;
+        if is_loss {
+            tracing::warn!(?present, "the live log lost its memory");
             metrics::counter!("live_log_losses_total").increment(1);
         }
         let mut known = self.generations();
-        known.generation = Some(generation.to_owned());
-        known.lost_at = lost_at;
-        known.unnoted = None;
+        known.memories = Some(memories);
+        known.is_stale = false;
         Ok(())
     }
 
     /// Notes what [`Tracker::loss`] could not look up; says whether it may be asked again.
     async fn note_unnoted(&self) -> Result<bool> {
-        let unnoted = self.generations().unnoted.take();
-        match unnoted {
-            Some(generation) => self.note_generation(&generation).await.map(|()| true),
-            None => Ok(false),
+        if !self.generations().is_stale {
+            return Ok(false);
         }
+        self.note_generations().await.map(|()| true)
     }
 
-    /// Looks which generation there is, if this node has not yet. While the log is away it does not know, and
+    /// Looks which generations there are, if this node has not yet. While the log is away it does not know, and
     /// what needs the log fails by itself.
-    async fn know_generation(&self) -> Result<()> {
-        if self.generations().generation.is_some() {
+    async fn know_generations(&self) -> Result<()> {
+        if self.generations().memories.is_some() {
             return Ok(());
         }
-        match self.live.generation().await {
-            Ok(generation) => self.note_generation(&generation).await,
+        match self.live.generations().await {
+            Ok(generations) => self.note(generations).await,
             Err(_) => Ok(()),
         }
     }
@@ -75,27 +97,43 @@ impl Tracker {
     where
         F: Future<Output = Result<T>>,
     {
-        self.know_generation().await?;
+        self.know_generations().await?;
         let done = work().await;
         let is_away = matches!(done, Err(Error::Unavailable(_)));
         if is_away && self.note_unnoted().await? { work().await } else { done }
     }
 
     /// What the log may have lost of a task. It asks nobody, for its caller may hold a row of the
-    /// database: a generation that was never noted here is refused, and noted by
+    /// database: a generation that was never noted here, or not of this task's place, is refused, and noted by
     /// [`Tracker::note_unnoted`].
     pub(super) fn loss(&self, task: &Task, memory: &Memory) -> Result<Option<Loss>> {
         let mut known = self.generations();
-        if known.generation.as_ref() != Some(&memory.present) {
-            known.unnoted = Some(memory.present.clone());
-            return Err(Error::Unavailable("the live log lost its memory just now".into()));
-        }
-        let is_lost = match &memory.log {
-            Some(generation) => *generation != memory.present,
-            None => task.attempt > 0 && known.lost_at.is_some_and(|at| began(task) <= at),
+        let memories = match &known.memories {
+            Some(memories) if known.know(memory) => memories,
+            _ => {
+                known.is_stale = true;
+                let why = "the live log lost its memory just now, or the place of the task moves";
+                return Err(Error::Unavailable(why.into()));
+            }
         };
-        let loss = |at| Loss { generation: memory.present.clone(), numbers: WINDOW, at };
-        Ok(is_lost.then(|| loss(known.lost_at.unwrap_or(task.updated_at))))
+        let lost_at = memories.lost_at(memory.place);
+        let is_lost = match &memory.log {
+            Some(generation) if *generation == memory.present => false,
+            // It came whole from another memory. What was lost in its place since it can have been begun was of
+            // another one: this is an older copy.
+            Some(generation) if memory.is_moved => {
+                memories.seen_at(generation).is_none_or(|seen| lost_at.is_some_and(|at| seen < at))
+            }
+            Some(_) => true,
+            None => task.attempt > 0 && lost_at.is_some_and(|at| began(task) <= at),
+        };
+        let at = lost_at.unwrap_or(task.updated_at);
+        // A place that moves may be lost more than once without another name for what holds it.
+        let generation = match lost_at {
+            Some(at) => format!("{} {}", memory.present, at.as_micros()),
+            None => memory.present.clone(),
+        };
+        Ok(is_lost.then_some(Loss { generation, numbers: WINDOW, at }))
     }
 
     /// Seals what is left of a log that was begun in another generation, notes what was lost, and says how
@@ -105,7 +143,9 @@ impl Tracker {
         task: &Task,
         memory: &Memory,
     ) -> Result<(u64, u64)> {
-        self.note_generation(&memory.present).await?;
+        if !self.generations().know(memory) {
+            self.note_generations().await?;
+        }
         let loss = self.loss(task, memory)?;
         let size = self.storage.sealed_size(&task.id).await?;
         let is_present = memory.log.as_ref() == Some(&memory.present);

@@ -137,11 +137,10 @@ pub(super) struct Rounds(Mutex<Option<Cursor>>);
 
 impl Tracker {
     /// Seals what is due of the tasks that this node took entries for; says how many tasks it sealed.
-    /// It also notices here that the live log lost its memory, if nobody has yet.
+    /// It also notices here that the live log lost a memory, if nobody has yet.
     #[tracing::instrument(name = "tasks.seal", skip_all)]
     pub async fn seal(&self) -> Result<u64> {
-        let generation = self.live.generation().await?;
-        self.note_generation(&generation).await?;
+        self.note_generations().await?;
         let due = self.unsealed.due(self.clock.now());
         self.seal_tasks(due).await
     }

@@ -55,6 +55,15 @@ pub(super) fn tails(kind: Kind) -> &'static str {
     }
 }
 
+/// Has those who note what became of the live log's memories wait for each other; whoever reads meanwhile does not.
+/// SQLite's transaction is the only one that writes.
+pub(super) fn lock_generations(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Postgres => Some("LOCK TABLE tracker_generations IN SHARE ROW EXCLUSIVE MODE"),
+        Kind::Sqlite => None,
+    }
+}
+
 /// Membership in the list bound to `$1`: an array on Postgres, which SQLite has not; there the list
 /// is bound as a JSON array.
 pub(super) fn in_first_parameter(kind: Kind) -> &'static str {

@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 5] = [
+const FILES: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "core",
@@ -41,6 +41,12 @@ const FILES: [(i64, &str, &str, &str); 5] = [
         "workers",
         include_str!("../../migrations/postgres/0005_workers.sql"),
         include_str!("../../migrations/sqlite/0005_workers.sql"),
+    ),
+    (
+        6,
+        "memories",
+        include_str!("../../migrations/postgres/0006_memories.sql"),
+        include_str!("../../migrations/sqlite/0006_memories.sql"),
     ),
 ];
 

@@ -12,7 +12,7 @@
 //! | `lists` | keyset pages and counts |
 //! | `entries` | sealed history, page by page |
 //! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
-//! | `generations` | when the live log lost its memory |
+//! | `generations` | when the live log lost its memory, or one of them |
 //! | `workers` | who polls for work |
 //! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
@@ -40,6 +40,7 @@ use crate::database::{Database, Kind};
 pub use change::{Change, Due, Selection};
 pub use claim::Claim;
 pub use entries::Sealed;
+pub use generations::Memories;
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
 pub use sealing::Loss;

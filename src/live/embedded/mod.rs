@@ -19,12 +19,13 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, Ended, Error, Fence, Grant, Hub, Limits, Live, Memory, PAGE_BYTES, Page,
-    Verified,
+    Append, Appended, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
+    PAGE_BYTES, Page, Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
-    Caller, Entry, Event, JsonObject, Key, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+    Caller, Entry, Event, JsonObject, Key, Places, Receipt, StatusChange, TaskId, TaskType,
+    Timestamp,
 };
 use log::Log;
 use writes::{Write, Writes};
@@ -283,11 +284,11 @@ impl Live for EmbeddedLive {
         let present = self.generation.to_string();
         // Its newest entry stays until its end, so a log of this file has one.
         let log = (last_seq_id > 0).then(|| present.clone());
-        Ok(Memory { present, log, last_seq_id })
+        Ok(Memory { present, place: 0, log, is_moved: false, last_seq_id })
     }
 
-    async fn generation(&self) -> Result<String, Error> {
-        Ok(self.generation.to_string())
+    async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        Ok(vec![Generation { name: self.generation.to_string(), places: Places::all() }])
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {

@@ -31,7 +31,8 @@ impl Keys {
         self.of_task("log", task)
     }
 
-    /// Text: the generation of the server's memory, and the run of the server that it was seen in.
+    /// Text: the generation of the server's memory, and the run of the server that it was seen in. A master of
+    /// a cluster has two, behind which stands a hash tag.
     pub fn generation(&self) -> String {
         format!("{}:generation", self.namespace)
     }

@@ -1,10 +1,10 @@
-//! Whether the server still has what it acknowledged.
+//! Whether the servers still have what they acknowledged.
 //!
 //! A server may come back empty (no persistence, FLUSHALL), or older (an old snapshot, a replica that was
 //! promoted before it had everything). Its memory has a *generation*, a key beside the logs: who finds the key
 //! missing, or finds it in another run of the server that cannot have kept everything, names a new one.
 //! A run with an append-only file has what was acknowledged, as far as its fsync policy goes, and keeps
-//! the generation.
+//! the generation. How this is seen is in `look`.
 //!
 //! No command says in passing which run of the server answers it, and asking each time would cost as much
 //! as an append. But a server forgets its scripts when it ends. So the scripts that give numbers are
@@ -13,240 +13,260 @@
 //! server that was not looked at. (Redis 6 writes scripts into snapshots where it has replicas; there the next
 //! look, every other second, is what notices.)
 //!
-//! A cluster is not looked at: its masters have memories of their own, and slots move between them. It is taken for
-//! one memory that keeps everything.
+//! # A cluster
+//!
+//! Each master is looked at by itself, has scripts and a generation of its own, and is the memory of the tasks whose slots
+//! it owns. So what one master loses concerns its own tasks alone. One generation for the whole cluster would
+//! be simpler, and would tell readers of every task of a gap where a third of them lost something.
+//!
+//! - **A replica that was promoted is a new generation.** It may lack what its master acknowledged last, and nothing at hand
+//!   proves that it does not. It is told from its master by its name in the cluster, and, where it was a master before in
+//!   the same run, by the name of what it replicates, which is another after each promotion. Its scripts would not say so: they
+//!   outlive the time as a replica. So in a cluster a look counts for [`LOOK_LASTS`], less than two failovers take.
+//! - **A slot that moves** takes its logs along, and they are of a generation that its new owner does not have. If that generation
+//!   is the present one of another master, looked at in this moment, then that one has lost nothing since the log was begun, and the log came
+//!   whole ([`Memory::is_moved`]). Where that cannot be seen (the old owner is gone, or lost its memory since) the log is
+//!   taken for lost: a gap too many, rather than one too few. Which places were lost when is kept in the durable truth
+//!   (`storage/generations.rs`), which also knows a new master from an old one that is empty.
+//! - A master that owns no slot yet is nobody's memory: what is sent there ahead of the slot is refused until the
+//!   slot has come.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use redis::{
-    Cmd, ErrorKind, InfoDict, RedisError, RedisResult, Script, ServerErrorKind, Value,
-    from_redis_value,
-};
+use futures::future::join_all;
+use redis::{Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, pipe};
 use tokio::sync::Mutex;
 
 use super::CALL_TIMEOUT;
-use super::connections::{Commands, within};
-use super::node::{Over, Request};
-use super::once;
-use super::servers::Servers;
-use crate::live::Memory;
+use super::connections::within;
+use super::look::{Eye, Look, mark_of};
+use super::node::{Node, Over, Request};
+use super::servers::{Route, Servers};
+use super::slots::slot;
+use crate::live::{Generation, Memory};
 
-/// The generation of a cluster.
-const OF_A_CLUSTER: &str = "cluster";
-
-/// Looks at the server before a call is given up: each says that it has just been started again.
+/// Looks at a server before a call is given up: each says that it has just been started again.
 const LOOKS: usize = 4;
+/// How long a look at a master of a cluster counts, unless it is confirmed. In the same run a master can lose
+/// what it acknowledged only by two failovers in a row, which take more than this even with the shortest
+/// `cluster-node-timeout` that makes sense, two seconds. The round of sealing confirms it every other second.
+const LOOK_LASTS: Duration = Duration::from_secs(4);
 
-/// What was found at the last look, and the scripts that run only in the server that was looked at.
-#[derive(Debug)]
-pub(super) struct Look {
-    /// The generation of the memory.
-    pub(super) generation: String,
-    /// What stands in the key: the generation and the run it was seen in; nothing in a cluster.
-    text: String,
-    /// `append.lua`.
-    pub(super) append: Script,
-    /// The same with what is around it where the request has a key.
-    pub(super) append_once: Script,
-    /// `close.lua`.
-    pub(super) close: Script,
-}
-
-impl Look {
-    /// Scripts under a text of their own.
-    fn new(said_in_front: &str) -> Self {
-        let label = nonce();
-        let script = |text: &str| Script::new(&format!("-- {label}\n{said_in_front}\n{text}"));
-        Self {
-            generation: String::new(),
-            text: String::new(),
-            append: script(include_str!("append.lua")),
-            append_once: script(once::SCRIPT),
-            close: script(include_str!("close.lua")),
-        }
-    }
-
-    /// A call of one of its scripts.
-    pub(super) fn call<'l>(&self, script: &'l Script, keys: &[String]) -> Request<'l> {
-        if self.is_of_a_cluster() {
-            Request::script(script, keys)
-        } else {
-            Request::resident(script, keys)
-        }
-    }
-
-    fn is_of_a_cluster(&self) -> bool {
-        self.text.is_empty()
-    }
-}
-
-/// The last look of this node, shared by all its callers.
-pub(super) struct Lookout {
-    servers: Arc<Servers>,
-    key: String,
-    said_in_front: String,
-    last: RwLock<Option<Arc<Look>>>,
+/// The last look of this node at one server, shared by all its callers.
+#[derive(Default)]
+pub(super) struct Outlook {
+    /// With the instant at which it was found or confirmed.
+    last: StdMutex<Option<(Arc<Look>, Instant)>>,
     looking: Mutex<()>,
     /// Looks that came to nothing.
     failed: AtomicU64,
-    remember: Script,
+}
+
+impl Outlook {
+    fn last(&self) -> Option<(Arc<Look>, Instant)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Looks at the servers.
+pub(super) struct Lookout {
+    servers: Arc<Servers>,
+    eye: Eye,
 }
 
 impl Lookout {
     /// On `servers`, whose generation is in `key`; `said_in_front` stands before each script.
     pub(super) fn new(servers: Arc<Servers>, key: String, said_in_front: String) -> Self {
         let remember = Script::new(include_str!("remember.lua"));
-        let (looking, failed) = (Mutex::default(), AtomicU64::new(0));
-        let last = RwLock::new(servers.is_cluster().then(|| {
-            let look = Look::new(&said_in_front);
-            Arc::new(Look { generation: OF_A_CLUSTER.to_owned(), ..look })
-        }));
-        Self { servers, key, said_in_front, last, looking, failed, remember }
+        let is_of_a_cluster = servers.is_cluster();
+        Self { servers, eye: Eye { is_of_a_cluster, key, said_in_front, remember } }
     }
 
-    /// The last look, or the first.
-    async fn last(&self) -> RedisResult<Arc<Look>> {
-        match self.cached() {
-            Some(look) => Ok(look),
-            None => self.look_again(None).await,
+    /// The last look, as long as it counts.
+    async fn last(&self, node: &Node) -> RedisResult<Arc<Look>> {
+        let counts = |at: Instant| !self.eye.is_of_a_cluster || at.elapsed() < LOOK_LASTS;
+        match node.outlook.last() {
+            Some((look, at)) if counts(at) => Ok(look),
+            _ => self.look(node, |_, at| counts(at), true).await,
         }
     }
 
     /// Looks again, unless somebody has since `stale`.
-    async fn look_again(&self, stale: Option<&Arc<Look>>) -> RedisResult<Arc<Look>> {
-        let failed = self.failed.load(Ordering::SeqCst);
-        let _one_at_a_time = self.looking.lock().await;
-        let is_stale = |look: &Arc<Look>| stale.is_some_and(|stale| Arc::ptr_eq(stale, look));
-        if let Some(look) = self.cached().filter(|look| !is_stale(look)) {
-            return Ok(look);
+    async fn look_again(&self, node: &Node, stale: &Arc<Look>) -> RedisResult<Arc<Look>> {
+        self.look(node, |look, _| !Arc::ptr_eq(look, stale), false).await
+    }
+
+    /// Whether the server is still the one of the last look and would be found the same; otherwise looks again.
+    async fn checked(&self, node: &Node) -> RedisResult<Arc<Look>> {
+        let asked = Instant::now();
+        self.look(node, |_, at| at >= asked, true).await
+    }
+
+    /// Looks, one at a time, unless the last look `counts` by then; it may be confirmed where the run is the same.
+    async fn look(
+        &self,
+        node: &Node,
+        counts: impl Fn(&Arc<Look>, Instant) -> bool,
+        may_confirm: bool,
+    ) -> RedisResult<Arc<Look>> {
+        let outlook = &node.outlook;
+        let failed = outlook.failed.load(Ordering::SeqCst);
+        let _one_at_a_time = outlook.looking.lock().await;
+        let last = outlook.last();
+        if let Some((look, _)) = last.as_ref().filter(|(look, at)| counts(look, *at)) {
+            return Ok(Arc::clone(look));
         }
         // Who waited for a look in vain does not wait for one more: a server that is away is away for all.
-        if self.failed.load(Ordering::SeqCst) > failed {
+        if outlook.failed.load(Ordering::SeqCst) > failed {
             return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
         }
-        let look = within(CALL_TIMEOUT, self.look()).await;
-        let look = Arc::new(look.inspect_err(|_| {
-            self.failed.fetch_add(1, Ordering::SeqCst);
-        })?);
-        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look));
+        let last = last.map(|(look, _)| look).filter(|_| may_confirm);
+        let began = Instant::now();
+        let found = within(CALL_TIMEOUT, async {
+            let mut server = node.commands.clone();
+            match last {
+                Some(look) if self.eye.finds_the_same(&mut server, &look).await? => Ok(look),
+                last => self.eye.look(&mut server, last.as_deref()).await.map(Arc::new),
+            }
+        });
+        let look = found.await.inspect_err(|_| {
+            outlook.failed.fetch_add(1, Ordering::SeqCst);
+            self.servers.doubt();
+        })?;
+        *outlook.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Arc::clone(&look), began));
         Ok(look)
     }
 
-    /// Whether the server is still the one of the last look and says the same generation; otherwise looks again.
-    pub(super) async fn checked(&self) -> RedisResult<Arc<Look>> {
-        let look = self.last().await?;
-        if look.is_of_a_cluster() {
-            return Ok(look);
+    /// Every memory that can be looked at now: one at least.
+    pub(super) async fn generations(&self) -> RedisResult<Vec<Generation>> {
+        let masters = self.servers.masters().await?;
+        let looks = join_all(masters.iter().map(|master| self.checked(master))).await;
+        let (mut generations, mut failed) = (Vec::new(), None);
+        for look in looks {
+            match look {
+                Ok(look) => generations.push(Generation {
+                    name: look.generation.clone(),
+                    places: look.places.clone(),
+                }),
+                // One that is away keeps nobody from sealing the tasks of the others.
+                Err(error) => failed = Some(error),
+            }
         }
-        let asked = async {
-            let mut server = self.servers.only()?;
-            let run = run(&mut server).await?;
-            let text: Option<String> =
-                redis::cmd("GET").arg(&self.key).query_async(&mut server).await?;
-            Ok((run, text))
-        };
-        let (run, text) = within(CALL_TIMEOUT, asked).await?;
-        let is_same = text.as_deref() == Some(&*look.text) && look.text.ends_with(&run.id);
-        if is_same { Ok(look) } else { self.look_again(Some(&look)).await }
+        match failed {
+            Some(error) if generations.is_empty() => Err(error),
+            _ => Ok(generations),
+        }
     }
 
     /// What is remembered of the task whose log and counter these keys are.
     pub(super) async fn memory(&self, log: String, seq: String) -> RedisResult<Memory> {
-        let look = self.last().await?;
-        let asked = [
-            (log.clone(), Cmd::hget(log, "generation")),
-            (seq.clone(), Cmd::get(seq)),
-            (self.key.clone(), Cmd::get(&self.key)),
-        ];
-        let [log, seq, text]: [Value; 3] = self
-            .servers
-            .ask_each(&asked)
-            .await?
-            .try_into()
-            .map_err(|_| RedisError::from(std::io::Error::other("three answers")))?;
-        let text: Option<String> = from_redis_value(text)?;
-        let is_same = look.is_of_a_cluster() || text.as_deref() == Some(&*look.text);
-        let look = if is_same { look } else { self.look_again(Some(&look)).await? };
-        let last_seq_id: Option<u64> = from_redis_value(seq)?;
-        Ok(Memory {
-            present: look.generation.clone(),
-            log: from_redis_value(log)?,
-            last_seq_id: last_seq_id.unwrap_or(0),
-        })
+        let mut route = within(CALL_TIMEOUT, self.servers.route(&seq)).await?;
+        loop {
+            let look = match self.last(&route.node).await {
+                Ok(look) => look,
+                Err(error) => {
+                    self.servers.go_on(&mut route, error).await?;
+                    continue;
+                }
+            };
+            let mut asked = pipe();
+            for command in [Cmd::hget(&log, "generation"), Cmd::get(&seq)] {
+                if route.asking {
+                    asked.cmd("ASKING").ignore();
+                }
+                asked.add_command(command);
+            }
+            // Read last: what is older than the mark is of its generation.
+            asked.add_command(mark_of(&look));
+            let mut server = route.node.commands.clone();
+            let answer: RedisResult<(Option<String>, Option<u64>, Option<String>)> =
+                within(CALL_TIMEOUT, asked.query_async(&mut server)).await;
+            let (log, last_seq_id, mark) = match answer {
+                Ok(answer) => answer,
+                Err(error) if self.refers_elsewhere(&error) => {
+                    self.follow(&mut route, &look, &seq).await?;
+                    continue;
+                }
+                Err(error) => {
+                    self.servers.doubt();
+                    return Err(error);
+                }
+            };
+            let is_same = mark.as_deref() == Some(&*look.text);
+            let look = if is_same { look } else { self.look_again(&route.node, &look).await? };
+            let is_moved = match &log {
+                Some(log) if *log != look.generation => self.is_elsewhere(log, &route.node).await,
+                _ => false,
+            };
+            return Ok(Memory {
+                present: look.generation.clone(),
+                place: slot(&seq),
+                log,
+                is_moved,
+                last_seq_id: last_seq_id.unwrap_or(0),
+            });
+        }
     }
 
-    /// Runs a request made for a look, and looks again where the server is not the one that was looked at.
+    fn refers_elsewhere(&self, error: &redis::RedisError) -> bool {
+        self.eye.is_of_a_cluster && matches!(error.kind(), ErrorKind::Server(_))
+    }
+
+    /// One of several commands was refused, and their error does not say whose: goes on where the counter is.
+    async fn follow(&self, route: &mut Route, look: &Arc<Look>, seq: &str) -> RedisResult<()> {
+        let alone = within(CALL_TIMEOUT, route.send(&Cmd::get(seq).into(), Over::Commands)).await;
+        match alone {
+            Err(error) => self.servers.go_on(route, error).await,
+            // The mark has moved, or the log's keys are on both sides.
+            Ok(_) => {
+                self.look_again(&route.node, look).await?;
+                let kind = ErrorKind::Server(ServerErrorKind::TryAgain);
+                self.servers.go_on(route, (kind, "the slot is on its way").into()).await
+            }
+        }
+    }
+
+    /// Whether a generation is the present one of another master: then nothing of it was lost.
+    async fn is_elsewhere(&self, generation: &str, here: &Node) -> bool {
+        let Ok(masters) = self.servers.masters().await else { return false };
+        let others = masters.iter().filter(|master| master.address != here.address);
+        let looks = join_all(others.map(|master| self.checked(master))).await;
+        looks.into_iter().flatten().any(|look| look.generation == generation)
+    }
+
+    /// Runs a request made for a look at the server that takes it, and looks again where that is not the
+    /// one that was looked at.
     pub(super) async fn run(
         &self,
         key: &str,
-        request: impl for<'l> Fn(&'l Look) -> Request<'l>,
-    ) -> RedisResult<Value> {
-        let mut look = self.last().await?;
-        for _ in 1..LOOKS {
-            match self.servers.ask(key, Over::Commands, request(&look)).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    look = self.look_again(Some(&look)).await?;
-                }
-                done => return done,
-            }
-        }
-        self.servers.ask(key, Over::Commands, request(&look)).await
-    }
-
-    fn cached(&self) -> Option<Arc<Look>> {
-        self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Loads scripts that no other look has, and then looks: so they are in no server but this run.
-    async fn look(&self) -> RedisResult<Look> {
-        let mut server = self.servers.only()?;
-        let look = Look::new(&self.said_in_front);
-        for script in [&look.append, &look.append_once, &look.close] {
-            script.load_async(&mut server).await?;
-        }
-        let run = run(&mut server).await?;
-        let found: Option<String> =
-            redis::cmd("GET").arg(&self.key).query_async(&mut server).await?;
-        let mut found = found.unwrap_or_default();
+        request: impl Fn(&Look) -> Request<'static>,
+    ) -> RedisResult<redis::Value> {
+        let mut route = within(CALL_TIMEOUT, self.servers.route(key)).await?;
+        let mut looks = 1;
         loop {
-            let stands = match found.split_once(' ') {
-                Some((_, seen)) if seen == run.id => found.clone(),
-                Some((generation, _)) if run.keeps_everything => format!("{generation} {}", run.id),
-                _ => format!("{} {}", nonce(), run.id),
+            let error = match self.last(&route.node).await {
+                Err(error) => error,
+                Ok(look) => {
+                    let request = request(&look);
+                    match within(CALL_TIMEOUT, route.send(&request, Over::Commands)).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(error) if is_forgotten(&error) && looks < LOOKS => {
+                            looks += 1;
+                            self.look_again(&route.node, &look).await?;
+                            continue;
+                        }
+                        Err(error) => error,
+                    }
+                }
             };
-            let mut replace = self.remember.key(&self.key);
-            let now: String = replace.arg(&found).arg(&stands).invoke_async(&mut server).await?;
-            if now != stands {
-                found = now;
-                continue;
-            }
-            let generation = stands.split(' ').next().unwrap_or_default().to_owned();
-            if stands != found {
-                tracing::info!(generation, run = run.id, "a memory of the live log");
-            }
-            return Ok(Look { generation, text: stands, ..look });
+            within(CALL_TIMEOUT, self.servers.go_on(&mut route, error)).await?;
         }
     }
 }
 
-/// One life of a server.
-struct Run {
-    id: String,
-    /// Whether it began with all that was acknowledged before.
-    keeps_everything: bool,
-}
-
-async fn run(server: &mut Commands) -> RedisResult<Run> {
-    let info: InfoDict = redis::cmd("INFO").query_async(server).await?;
-    let text = |name: &str| info.get::<String>(name).unwrap_or_default();
-    // A replica that was promoted says whom it followed; what it had not received yet is lost.
-    let was_replica = text("master_replid2").bytes().any(|byte| byte != b'0');
-    let keeps_everything = text("aof_enabled") == "1" && !was_replica;
-    Ok(Run { id: text("run_id"), keeps_everything })
-}
-
-/// Unlike any other; nobody needs to be kept from guessing it.
-fn nonce() -> String {
-    format!("{:016x}", fastrand::u64(..))
+fn is_forgotten(error: &redis::RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

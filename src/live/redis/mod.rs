@@ -9,6 +9,7 @@
 mod connections;
 pub mod keys;
 mod link;
+mod look;
 mod memory;
 mod messages;
 mod node;
@@ -28,12 +29,13 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Hub, LEFT, Live, Memory, OPENING_FOR,
-    PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
+    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Generation, Hub, LEFT, Live, Memory,
+    OPENING_FOR, PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
 use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
-use memory::{Look, Lookout};
+use look::Look;
+use memory::Lookout;
 use node::{Over, Request};
 use servers::Servers;
 use target::{Target, Tls};
@@ -107,31 +109,26 @@ impl RedisLive {
         Ok(Self { keys, servers, scripts, lookout, publish, stop })
     }
 
-    fn append_request<'l>(
-        &self,
-        look: &'l Look,
-        task: &TaskId,
-        append: &Append<'_>,
-    ) -> Request<'l> {
+    fn append_request(&self, look: &Look, task: &TaskId, append: &Append<'_>) -> Request<'static> {
         let mut keys = vec![
             self.keys.fence(task),
             self.keys.seq(task),
             self.keys.progress(task),
             self.keys.log(task),
         ];
-        let script = if append.key.is_some() { &look.append_once } else { &look.append };
+        let scripts = &look.scripts;
+        let script = if append.key.is_some() { &scripts.append_once } else { &scripts.append };
         if append.key.is_some() {
             keys.extend(once::days(&self.keys, task, append.now));
         }
-        let call = look
-            .call(script, &keys)
+        let call = Request::resident(script, &keys)
             .arg(self.keys.live(task))
             .arg(append.now.to_string())
             .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
             .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
             .arg(Fence::opening().to_string())
             .arg(millis(OPENING_FOR));
-        // What was verified of another memory than the one that was looked at last says nothing here.
+        // What was verified of another memory than the one that is asked says nothing here.
         let verified =
             append.verified.filter(|verified| verified.memory.present == look.generation);
         let call = match verified {
@@ -233,7 +230,7 @@ impl Live for RedisLive {
         let last = self
             .lookout
             .run(&keys[1], |look| {
-                look.call(&look.close, &keys).arg(attempt).arg(millis(CLOSED_FOR))
+                Request::resident(&look.scripts.close, &keys).arg(attempt).arg(millis(CLOSED_FOR))
             })
             .await?;
         let last: i64 = from_redis_value(last).map_err(RedisError::from)?;
@@ -244,8 +241,8 @@ impl Live for RedisLive {
         Ok(self.lookout.memory(self.keys.log(task), self.keys.seq(task)).await?)
     }
 
-    async fn generation(&self) -> Result<String, Error> {
-        Ok(self.lookout.checked().await?.generation.clone())
+    async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        Ok(self.lookout.generations().await?)
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {

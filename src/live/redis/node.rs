@@ -1,11 +1,14 @@
 //! One server, its connections, and what is said over them.
 
+use std::sync::Arc;
+
 use ::redis::aio::ConnectionLike;
 use ::redis::{
     Client, Cmd, ErrorKind, RedisResult, Script, ServerErrorKind, ToRedisArgs, Value, cmd, pipe,
 };
 
 use super::connections::{Commands, Pages};
+use super::memory::Outlook;
 use super::slots::Address;
 use super::target::Target;
 
@@ -18,6 +21,8 @@ pub(super) struct Node {
     pub(super) commands: Commands,
     /// A few connections for large replies: on a shared one they would make everybody behind them wait.
     pub(super) pages: Pages,
+    /// What was found when its memory was looked at.
+    pub(super) outlook: Arc<Outlook>,
 }
 
 /// Which connection carries a request.
@@ -104,6 +109,7 @@ impl Node {
     pub(super) fn new(target: &Target, address: &Address) -> RedisResult<Self> {
         let info = target.connection(address);
         let commands = Commands::new(Client::open(info.clone())?)?;
-        Ok(Self { address: address.clone(), commands, pages: Pages::new(info)? })
+        let (address, pages) = (address.clone(), Pages::new(info)?);
+        Ok(Self { address, commands, pages, outlook: Arc::default() })
     }
 }

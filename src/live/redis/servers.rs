@@ -33,7 +33,7 @@ use futures::future::{select_ok, try_join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use super::connections::{Commands, within};
+use super::connections::within;
 use super::node::{Node, Over, Request};
 use super::slots::{Address, Slots, slot};
 use super::target::Target;
@@ -48,6 +48,24 @@ const ASKED_AT_ONCE: usize = 4;
 /// Times a request is sent elsewhere at most, and the pause before doing it once more.
 const REDIRECTS: u32 = 16;
 const REDIRECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The way of one request, from server to server until one takes it.
+pub(super) struct Route {
+    slot: u16,
+    /// Where it is now.
+    pub(super) node: Node,
+    /// Whether the slot is on its way there.
+    pub(super) asking: bool,
+    since: Instant,
+    redirects: u32,
+}
+
+impl Route {
+    /// Sends the request to where it is now.
+    pub(super) async fn send(&self, request: &Request<'_>, over: Over) -> RedisResult<Value> {
+        self.node.send(request, over, self.asking).await
+    }
+}
 
 /// The servers.
 pub(super) struct Servers {
@@ -167,45 +185,55 @@ impl Servers {
         over: Over,
         request: impl Into<Request<'_>>,
     ) -> RedisResult<Value> {
-        within(CALL_TIMEOUT, self.ask_owner(slot(key), over, request.into())).await
+        let request = request.into();
+        let asked = async {
+            let mut route = self.route(key).await?;
+            loop {
+                match route.send(&request, over).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => self.go_on(&mut route, error).await?,
+                }
+            }
+        };
+        within(CALL_TIMEOUT, asked).await
     }
 
-    async fn ask_owner(&self, slot: u16, over: Over, request: Request<'_>) -> RedisResult<Value> {
-        let asked = Instant::now();
-        let mut node = self.owner(slot).await?;
-        let (mut asking, mut redirects) = (false, 0);
-        loop {
-            let error = match node.send(&request, over, asking).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            // What is no word of the server may have been done: to say it again is the caller's to decide.
-            let ErrorKind::Server(kind) = error.kind() else {
+    /// The way of a request to the owner of `key`.
+    pub(super) async fn route(&self, key: &str) -> RedisResult<Route> {
+        let (since, slot) = (Instant::now(), slot(key));
+        let node = self.owner(slot).await?;
+        Ok(Route { slot, node, asking: false, since, redirects: 0 })
+    }
+
+    /// Takes a request that was refused to where the server says; gives back what is no such word.
+    pub(super) async fn go_on(&self, route: &mut Route, error: RedisError) -> RedisResult<()> {
+        // What is no word of the server may have been done: to say it again is the caller's to decide.
+        let ErrorKind::Server(kind) = error.kind() else {
+            self.doubt();
+            return Err(error);
+        };
+        let elsewhere = error.redirect_node();
+        let elsewhere = elsewhere.and_then(|(at, _)| Address::parse(at, &route.node.address));
+        let is_late = route.redirects >= REDIRECTS || route.since.elapsed() >= RESPONSE_TIMEOUT;
+        (route.node, route.asking) = match (kind, elsewhere) {
+            (_, Some(_)) if !self.target.is_cluster => return Err(of_a_cluster()),
+            _ if is_late || !self.target.is_cluster => return Err(error),
+            (ServerErrorKind::Moved, Some(owner)) => {
+                self.slots.send_modify(|slots| Arc::make_mut(slots).give(route.slot, &owner));
+                self.doubt();
+                (self.node(&owner)?, false)
+            }
+            (ServerErrorKind::Ask, Some(importer)) => (self.node(&importer)?, true),
+            // The slot is on its way, and the task's keys are on both sides.
+            (ServerErrorKind::TryAgain, _) => (self.owner(route.slot).await?, false),
+            _ => {
                 self.doubt();
                 return Err(error);
-            };
-            let elsewhere = error.redirect_node();
-            let elsewhere = elsewhere.and_then(|(at, _)| Address::parse(at, &node.address));
-            let is_late = redirects >= REDIRECTS || asked.elapsed() >= RESPONSE_TIMEOUT;
-            (node, asking) = match (kind, elsewhere) {
-                (_, Some(_)) if !self.target.is_cluster => return Err(of_a_cluster()),
-                _ if is_late || !self.target.is_cluster => return Err(error),
-                (ServerErrorKind::Moved, Some(owner)) => {
-                    self.slots.send_modify(|slots| Arc::make_mut(slots).give(slot, &owner));
-                    self.doubt();
-                    (self.node(&owner)?, false)
-                }
-                (ServerErrorKind::Ask, Some(importer)) => (self.node(&importer)?, true),
-                // The slot is on its way, and the task's keys are on both sides.
-                (ServerErrorKind::TryAgain, _) => (self.owner(slot).await?, false),
-                _ => {
-                    self.doubt();
-                    return Err(error);
-                }
-            };
-            sleep(REDIRECT_PAUSE * redirects).await;
-            redirects += 1;
-        }
+            }
+        };
+        sleep(REDIRECT_PAUSE * route.redirects).await;
+        route.redirects += 1;
+        Ok(())
     }
 
     /// Asks the owner of each command's key, in one pipeline for each server, all servers at once. Answers in the
@@ -256,14 +284,23 @@ impl Servers {
         }
     }
 
+    /// Every master, as far as it is known.
+    pub(super) async fn masters(&self) -> RedisResult<Vec<Node>> {
+        let slots = self.known(|slots| !slots.masters().is_empty()).await?;
+        slots.masters().iter().map(|address| self.node(address)).collect()
+    }
+
     /// Asks every master for a sign of life.
     pub(super) async fn ping(&self) -> RedisResult<()> {
-        let slots = self.known(|slots| !slots.masters().is_empty()).await?;
-        let masters = slots.masters().iter().map(async |address| {
-            let mut node = self.node(address)?;
-            cmd("PING").exec_async(&mut node.commands).await
-        });
-        let answers = within(CALL_TIMEOUT, try_join_all(masters)).await;
+        let asked = async {
+            let masters = self
+                .masters()
+                .await?
+                .into_iter()
+                .map(async |mut master| cmd("PING").exec_async(&mut master.commands).await);
+            try_join_all(masters).await
+        };
+        let answers = within(CALL_TIMEOUT, asked).await;
         answers.map(drop).inspect_err(|_| self.doubt())
     }
 
@@ -284,12 +321,6 @@ impl Servers {
             });
         let client = Client::open(info.set_redis_settings(speaks))?;
         client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    /// The connection for commands of a server that is no cluster.
-    pub(super) fn only(&self) -> RedisResult<Commands> {
-        let address = self.target.seeds.first().ok_or_else(|| failure("no server is named"))?;
-        Ok(self.node(address)?.commands)
     }
 
     /// Lets go of the connections for pages, which nobody may ask for any more.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Live, Memory, Page};
+use task_tracker::live::{Append, Appended, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 use super::is_whole;
@@ -74,8 +74,8 @@ impl Live for Gated {
         self.real.memory(task).await
     }
 
-    async fn generation(&self) -> Result<String, Error> {
-        self.real.generation().await
+    async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        self.real.generations().await
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {

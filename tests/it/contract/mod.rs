@@ -7,8 +7,10 @@
 //! | `plans` | what those statements cost among a million tasks |
 //! | `broker` | a Redis of a test's own, to be stopped and broken |
 //! | `own_cluster` | the same for a cluster |
+//! | `forgetful` | either of both that loses its memory |
 
 pub mod broker;
+pub mod forgetful;
 mod live;
 pub mod own_cluster;
 mod plans;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Live, Memory, Page};
+use task_tracker::live::{Append, Appended, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 /// What goes wrong.
@@ -156,8 +156,8 @@ impl Live for Faulty {
         self.alive()?.memory(task).await
     }
 
-    async fn generation(&self) -> Result<String, Error> {
-        self.alive()?.generation().await
+    async fn generations(&self) -> Result<Vec<Generation>, Error> {
+        self.alive()?.generations().await
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {

@@ -15,7 +15,8 @@ use task_tracker::domain::{JsonObject, TaskId};
 
 use super::told::{Told, entries, from, joined, told};
 use super::{complete, history, progressed, registered, started, watched, worker};
-use crate::contract::broker::{Broker, Keeps};
+use crate::contract::broker::Keeps;
+use crate::contract::forgetful::Forgetful;
 use crate::harness::{Ground, Mode, eventually};
 
 /// Longer than an entry waits to be sealed.
@@ -38,24 +39,23 @@ enum Loss {
 struct Scene {
     ground: Ground,
     clock: Clock,
-    broker: Option<Broker>,
+    broker: Option<Forgetful>,
     loss: Loss,
 }
 
 impl Scene {
-    async fn new(loss: Loss) -> Self {
+    async fn new(mode: Mode, loss: Loss) -> Self {
         let keeps = if loss == Loss::Older { Keeps::Snapshots } else { Keeps::Nothing };
-        Self::keeping(loss, keeps).await
+        Self::keeping(mode, loss, keeps).await
     }
 
-    async fn keeping(loss: Loss, keeps: Keeps) -> Self {
-        let clock = Clock::system();
-        if loss == Loss::Removed {
-            let ground = Ground::new(Mode::Embedded).await;
-            return Self { ground, clock, broker: None, loss };
-        }
-        let (ground, broker) = (Ground::new(Mode::Node).await, Broker::start_that(keeps).await);
-        Self { ground, clock, broker: Some(broker), loss }
+    async fn keeping(mode: Mode, loss: Loss, keeps: Keeps) -> Self {
+        let (ground, clock) = (Ground::new(mode).await, Clock::system());
+        let broker = match mode {
+            Mode::Embedded => None,
+            _ => Some(Forgetful::start(mode, keeps).await),
+        };
+        Self { ground, clock, broker, loss }
     }
 
     async fn node(&self) -> App {
@@ -81,8 +81,7 @@ impl Scene {
         match (self.loss, &mut self.broker) {
             (Loss::Flushed, Some(broker)) => broker.flush().await,
             (_, Some(broker)) => {
-                broker.stop();
-                broker.start_again().await;
+                broker.kill_and_start().await;
             }
             (_, None) => {
                 node.shut_down().await;
@@ -113,11 +112,19 @@ async fn appended(node: &App, task: &TaskId) -> u64 {
 }
 
 #[rstest]
+#[case::flushed(Mode::Node, Loss::Flushed)]
+#[case::emptied(Mode::Node, Loss::Emptied)]
+#[case::older(Mode::Node, Loss::Older)]
+#[case::removed(Mode::Embedded, Loss::Removed)]
+#[case::flushed_masters(Mode::Cluster, Loss::Flushed)]
+#[case::emptied_masters(Mode::Cluster, Loss::Emptied)]
+#[case::older_masters(Mode::Cluster, Loss::Older)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_go_on_behind_a_gap_that_every_reader_is_told_of(
-    #[values(Loss::Flushed, Loss::Emptied, Loss::Older, Loss::Removed)] loss: Loss,
+    #[case] mode: Mode,
+    #[case] loss: Loss,
 ) {
-    let mut scene = Scene::new(loss).await;
+    let mut scene = Scene::new(mode, loss).await;
     let mut node = scene.node().await;
     let task = started(node.tracker()).await;
     progressed(node.tracker(), &task, 40).await;
@@ -179,12 +186,20 @@ async fn numbers_go_on_behind_a_gap_that_every_reader_is_told_of(
 }
 
 #[rstest]
+#[case::flushed(Mode::Node, Loss::Flushed)]
+#[case::emptied(Mode::Node, Loss::Emptied)]
+#[case::older(Mode::Node, Loss::Older)]
+#[case::removed(Mode::Embedded, Loss::Removed)]
+#[case::flushed_masters(Mode::Cluster, Loss::Flushed)]
+#[case::emptied_masters(Mode::Cluster, Loss::Emptied)]
+#[case::older_masters(Mode::Cluster, Loss::Older)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_after_a_loss_says_what_may_be_gone(
-    #[values(Loss::Flushed, Loss::Emptied, Loss::Older, Loss::Removed)] loss: Loss,
+    #[case] mode: Mode,
+    #[case] loss: Loss,
     #[values("complete", "time_out", "sweep", "release")] word: &str,
 ) {
-    let mut scene = Scene::new(loss).await;
+    let mut scene = Scene::new(mode, loss).await;
     let mut node = scene.node().await;
     let task = started(node.tracker()).await;
     progressed(node.tracker(), &task, 2).await;
@@ -235,9 +250,12 @@ async fn an_end_after_a_loss_says_what_may_be_gone(
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_kept_everything_makes_no_gap() {
-    let mut scene = Scene::keeping(Loss::Emptied, Keeps::Everything).await;
+async fn a_broker_that_kept_everything_makes_no_gap(
+    #[values(Mode::Node, Mode::Cluster)] mode: Mode,
+) {
+    let mut scene = Scene::keeping(mode, Loss::Emptied, Keeps::Everything).await;
     let mut node = scene.node().await;
     let (task, silent) = (started(node.tracker()).await, started(node.tracker()).await);
     let reader = watched(&node, &task).await;
@@ -254,11 +272,16 @@ async fn a_broker_that_kept_everything_makes_no_gap() {
 }
 
 #[rstest]
+#[case::flushed(Mode::Node, Loss::Flushed)]
+#[case::emptied(Mode::Node, Loss::Emptied)]
+#[case::older(Mode::Node, Loss::Older)]
+#[case::removed(Mode::Embedded, Loss::Removed)]
+#[case::flushed_masters(Mode::Cluster, Loss::Flushed)]
+#[case::emptied_masters(Mode::Cluster, Loss::Emptied)]
+#[case::older_masters(Mode::Cluster, Loss::Older)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_task_that_began_after_a_loss_begins_at_one(
-    #[values(Loss::Flushed, Loss::Emptied, Loss::Older, Loss::Removed)] loss: Loss,
-) {
-    let mut scene = Scene::new(loss).await;
+async fn a_task_that_began_after_a_loss_begins_at_one(#[case] mode: Mode, #[case] loss: Loss) {
+    let mut scene = Scene::new(mode, loss).await;
     let mut node = scene.node().await;
     let (early, waiting) =
         (started(node.tracker()).await, registered(node.tracker(), "work").await.id);
@@ -279,9 +302,10 @@ async fn a_task_that_began_after_a_loss_begins_at_one(
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_number_is_given_twice_whatever_the_broker_forgets(
+    #[values(Mode::Node, Mode::Cluster)] mode: Mode,
     #[values(Loss::Flushed, Loss::Emptied, Loss::Older)] loss: Loss,
 ) {
-    let mut scene = Scene::new(loss).await;
+    let mut scene = Scene::new(mode, loss).await;
     let (one, other) = (scene.node().await, scene.node().await);
     let task = started(one.tracker()).await;
     let reader = watched(&other, &task).await;
@@ -323,8 +347,7 @@ async fn no_number_is_given_twice_whatever_the_broker_forgets(
             if loss == Loss::Flushed {
                 broker.flush().await;
             } else {
-                broker.stop();
-                broker.start_again().await;
+                broker.kill_and_start().await;
             }
         }
         grown().await;

@@ -8,6 +8,7 @@
 //! | `lost` | publications and wakes that never arrive |
 //! | `sealing` | a node that dies while it seals the log of a running task |
 //! | `memory` | a live log that comes back empty or older |
+//! | `masters` | a master of a cluster that comes back empty, and slots that move |
 //! | `kill` | real processes, killed for real |
 //! | `repeats` | clients that ask again under the same key while processes are killed |
 //! | `command` | what a real process says and does when it starts and when it is told to stop |
@@ -28,6 +29,7 @@ mod faulty;
 mod kill;
 mod late;
 mod lost;
+mod masters;
 mod memory;
 pub mod process;
 mod repeats;
@@ -112,7 +114,7 @@ impl Scene {
         let keys =
             broker::keys(self.ground.redis_url().expect("a node"), self.ground.namespace()).await;
         // What says which memory this is belongs to no task.
-        keys.iter().filter(|key| !key.ends_with(":generation")).count()
+        keys.iter().filter(|key| !key.contains(":generation")).count()
     }
 
     async fn database(&self, file: &str) -> Database {

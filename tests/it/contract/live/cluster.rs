@@ -10,7 +10,7 @@ use task_tracker::live::{Error, Hub, Live, Signal, Subscription};
 
 use super::outage::{append, connected, newest_heard};
 use super::{broker, hear, redis_log};
-use crate::contract::own_cluster::Cluster;
+use crate::contract::own_cluster::{Cluster, Move};
 use crate::harness::{PATIENCE, cluster_url, eventually};
 
 const NAMESPACE: &str = "tracker";
@@ -30,43 +30,6 @@ async fn told(subscription: &mut Subscription) {
     while !matches!(hear(subscription).await, Signal::Resync) {}
 }
 
-/// A slot that moves from one master to another, step by step, as `redis-cli` moves it.
-struct Move<'a> {
-    cluster: &'a Cluster,
-    slot: String,
-    from: usize,
-    to: usize,
-}
-
-impl<'a> Move<'a> {
-    async fn of(cluster: &'a Cluster, task: &TaskId) -> Self {
-        let slot: i64 = {
-            let value = cluster.ask(0, &["CLUSTER", "KEYSLOT", task.as_str()]).await;
-            redis::from_redis_value(value).expect("a slot")
-        };
-        let from = cluster.owner(&key("seq", task)).await;
-        Self { cluster, slot: slot.to_string(), from, to: 1 - from }
-    }
-
-    async fn begin(&self) {
-        let (from, to) = (self.cluster.id(self.from).await, self.cluster.id(self.to).await);
-        self.cluster.ask(self.to, &["CLUSTER", "SETSLOT", &self.slot, "IMPORTING", &from]).await;
-        self.cluster.ask(self.from, &["CLUSTER", "SETSLOT", &self.slot, "MIGRATING", &to]).await;
-    }
-
-    async fn key(&self, key: &str) {
-        let port = self.cluster.port(self.to).to_string();
-        self.cluster.ask(self.from, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
-    }
-
-    async fn end(&self) {
-        let to = self.cluster.id(self.to).await;
-        for server in [self.to, self.from] {
-            self.cluster.ask(server, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &to]).await;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_whose_slot_moves_goes_on_and_its_readers_with_it() {
     let cluster = Cluster::of(2).await;
@@ -78,7 +41,7 @@ async fn a_log_whose_slot_moves_goes_on_and_its_readers_with_it() {
     assert_eq!(append(&live, &task).await, 1);
     assert_eq!(append(&other, &task).await, 2);
 
-    let slot = Move::of(&cluster, &task).await;
+    let slot = Move::of(&cluster, task.as_str()).await;
     slot.begin().await;
     assert_eq!(append(&live, &task).await, 3, "the keys are where they were");
     // Half of the keys are away: for a moment nobody can do it, and it is not done wrong.
@@ -102,7 +65,10 @@ async fn a_log_whose_slot_moves_goes_on_and_its_readers_with_it() {
     assert_eq!(append(&other, &task).await, 7);
 
     told(&mut subscription).await;
-    assert_eq!(live.read(&task, 0, 10).await.unwrap().entries.len(), 7);
+    // It began anew at the master where it is now: what was before, the service had sealed.
+    let page = live.read(&task, 0, 10).await.unwrap();
+    assert_eq!((page.behind, page.last_seq_id), (3, 7));
+    assert_eq!(live.read(&task, 3, 10).await.unwrap().entries.len(), 4);
     assert_eq!(append(&other, &task).await, 8);
     while newest_heard(&mut subscription).await < 8 {}
     assert_eq!(cluster.owner(&key("seq", &task)).await, slot.to);

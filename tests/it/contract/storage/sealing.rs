@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rstest::rstest;
 use task_tracker::database::Kind;
-use task_tracker::domain::{Entry, Gap, Status, TaskId};
+use task_tracker::domain::{Entry, Gap, Places, Status, TaskId};
 use task_tracker::storage::{Filter, Loss, Sealed};
 
 use super::{Store, at, entries, lease, worker};
@@ -223,7 +223,9 @@ async fn a_loss_is_dated_behind_every_task_that_had_begun(
 ) {
     let store = Store::open(kind).await;
     let note = async |generation: &str, seconds| {
-        store.storage.note_generation(generation, at(seconds)).await.expect("an answer")
+        let present = [(generation.to_owned(), Places::all())];
+        let noted = store.storage.note_generations(&present, at(seconds)).await;
+        noted.expect("an answer").0.lost_at(7)
     };
     assert_eq!(note("a", 10).await, None, "the first was not preceded by a loss");
     assert_eq!(note("a", 20).await, None);
@@ -233,5 +235,36 @@ async fn a_loss_is_dated_behind_every_task_that_had_begun(
     let task = store.pending("a", 50).await;
     let _ = store.storage.claim(&[task.task_type], &worker(), &lease(70), at(70)).await.unwrap();
     assert_eq!(note("c", 60).await, Some(at(70)));
-    assert_eq!(note("d", 65).await, Some(at(70)), "nor before the loss before");
+    let after = at(70).plus(Duration::from_micros(1));
+    assert_eq!(note("d", 65).await, Some(after), "nor before the loss before");
+}
+
+#[rstest]
+#[tokio::test]
+async fn each_memory_of_a_log_is_lost_by_itself_and_many_note_it_once(
+    #[values(Kind::Postgres, Kind::Sqlite)] kind: Kind,
+) {
+    let store = Store::open(kind).await;
+    let note = async |present: &[(&str, &str)], seconds| {
+        let present: Vec<(String, Places)> = present
+            .iter()
+            .map(|(name, places)| ((*name).to_owned(), places.parse().expect("places")))
+            .collect();
+        // Many nodes notice it at once.
+        let noted = (0..8).map(|_| store.storage.note_generations(&present, at(seconds)));
+        let noted = futures::future::join_all(noted).await;
+        let noted: Vec<_> = noted.into_iter().map(|noted| noted.expect("an answer")).collect();
+        let (known, losses) = (noted[0].0.clone(), noted.iter().filter(|(_, is_loss)| *is_loss));
+        assert!(noted.iter().all(|(other, _)| *other == known));
+        (known, losses.count())
+    };
+    let (known, losses) = note(&[("a", "0-99"), ("b", "100-16383")], 1).await;
+    assert_eq!((known.lost_at(7), losses), (None, 0));
+    // One comes back empty, of the other a place has moved to it, and a third is new.
+    let (known, losses) = note(&[("a2", "0-100"), ("b", "101-999"), ("c", "1000-16383")], 2).await;
+    assert_eq!((known.lost_at(7), losses), (Some(at(2)), 1));
+    assert_eq!((known.lost_at(100), known.lost_at(5000)), (None, None));
+    assert!(known.hold("a2", 100) && !known.hold("b", 100));
+    assert_eq!((known.seen_at("a"), known.seen_at("b")), (None, Some(at(1))));
+    assert_eq!(note(&[("a2", "0-100")], 3).await, (known, 0), "the others are away");
 }
