@@ -214,9 +214,9 @@ impl Run {
 
 async fn read(server: &mut impl ConnectionLike, marks: &[String]) -> RedisResult<Vec<String>> {
     let mut asked = pipe();
-    marks.iter().for_each(|key| {
+    for key in marks {
         asked.get(key);
-    });
+    }
     let found: Vec<Option<String>> = asked.query_async(server).await?;
     Ok(found.into_iter().map(Option::unwrap_or_default).collect())
 }
@@ -241,8 +241,11 @@ fn myself(nodes: &str) -> Option<(String, Places)> {
 
 /// A hash tag whose keys are in a slot.
 fn tag_of(place: u16) -> String {
-    // Every slot is found among the first hundred thousand numbers, and most far sooner.
-    (0_u32..).map(|number| number.to_string()).find(|tag| slot(tag) == place).unwrap_or_default()
+    // Every slot is found among so many numbers, and most far sooner.
+    (0..150000_u32)
+        .map(|number| number.to_string())
+        .find(|tag| slot(tag) == place)
+        .unwrap_or_default()
 }
 
 /// The server owns nothing, or not yet: it is asked again where the map says so then.

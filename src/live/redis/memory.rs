@@ -218,15 +218,16 @@ impl Lookout {
     /// One of several commands was refused, and their error does not say whose: goes on where the counter is.
     async fn follow(&self, route: &mut Route, look: &Arc<Look>, seq: &str) -> RedisResult<()> {
         let alone = within(CALL_TIMEOUT, route.send(&Cmd::get(seq).into(), Over::Commands)).await;
-        match alone {
-            Err(error) => self.servers.go_on(route, error).await,
+        let error = match alone {
+            Err(error) => error,
             // The mark has moved, or the log's keys are on both sides.
             Ok(_) => {
                 self.look_again(&route.node, look).await?;
                 let kind = ErrorKind::Server(ServerErrorKind::TryAgain);
-                self.servers.go_on(route, (kind, "the slot is on its way").into()).await
+                (kind, "the slot is on its way").into()
             }
-        }
+        };
+        self.servers.go_on(route, error).await
     }
 
     /// Whether a generation is the present one of another master: then nothing of it was lost.

@@ -69,6 +69,8 @@ impl Attempt {
         }
         // A lost promise is the verdict's; here it is what the next worker is handed.
         let known = before.acknowledged.last_key_value().filter(|(_, (_, at))| *at < asked);
+        // Where some may be gone their number says nothing.
+        let known = known.filter(|_| !stage.forgets);
         let handed = claimed["progressHistory"].as_array().map_or(u64::MAX, |all| all.len() as u64);
         if let Some((last, _)) = known.filter(|(last, _)| **last > handed) {
             wrong.push(format!("its next worker is handed {handed} of {last} entries"));
@@ -128,7 +130,10 @@ impl Attempt {
         let reason = ledger.with(&self.task, |record| {
             record.cancelled.is_some() || !record.possible.is_empty() || !record.ends.is_empty()
         });
-        if held && !reason && !self.may_be_over {
+        if held && !reason && !self.may_be_over && self.stage.forgets {
+            // Progress renews a lease in the live log alone, and that forgot it.
+            ledger.tally("leases forgotten");
+        } else if held && !reason && !self.may_be_over {
             let silent = self.renewed.elapsed();
             ledger.violation(format!(
                 "{} is refused with {code} {silent:?} after its lease of {:?} was renewed: {}",

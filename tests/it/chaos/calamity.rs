@@ -124,6 +124,16 @@ impl Probe {
     /// Waits until every node appends and every node renews.
     async fn recovered(&mut self, world: &mut World) {
         for node in 0..self.stage.client.nodes() {
+            // Every server of a broker is needed, not that of this task alone.
+            let ready = format!("{}/readyz", world.urls[node]);
+            while self.stage.forgets
+                && !reqwest::get(&ready).await.is_ok_and(|reply| reply.status().is_success())
+            {
+                for died in world.revive() {
+                    self.stage.ledger.violation(died);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             loop {
                 for died in world.revive() {
                     self.stage.ledger.violation(died);

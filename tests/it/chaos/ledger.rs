@@ -60,8 +60,8 @@ pub struct Reading {
     pub entries: Vec<(u64, String)>,
     /// The terminal events: their ids and statuses.
     pub ends: Vec<(String, String)>,
-    /// `gap` events.
-    pub gaps: usize,
+    /// The first and the last number of each event, as they came: an entry is one, a `gap` is many.
+    pub ranges: Vec<(u64, u64)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

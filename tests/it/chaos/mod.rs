@@ -7,6 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `world` | what is killed: two nodes with a Postgres and a Redis of their own, or one embedded server |
+//! | `cluster` | the cluster of one of those worlds |
 //! | `program` | a program that is killed and started again |
 //! | `calamity` | who is killed when |
 //! | `registrar` | who registers tasks, cancels some, and has each read |
@@ -16,12 +17,15 @@
 //! | `client` | what was refused, and what is not known |
 //! | `ledger` | what was promised to whom |
 //! | `verdict` | what is there, held against it |
+//! | `order` | numbers, and those that are gone among them |
 //! | `report` | the figures |
 
 mod attempt;
 mod calamity;
 mod client;
+mod cluster;
 mod ledger;
+mod order;
 mod program;
 mod reader;
 mod registrar;
@@ -38,7 +42,7 @@ use std::time::{Duration, Instant};
 use client::Client;
 use fastrand::Rng;
 use ledger::Ledger;
-use world::World;
+use world::{Broker, World};
 
 /// How long it goes on, with what. From the environment, as `scripts/chaos` sets it.
 #[derive(Debug, Clone)]
@@ -84,6 +88,8 @@ impl Settings {
 #[derive(Debug)]
 struct Stage {
     settings: Settings,
+    /// Whether the broker may lose what it acknowledged.
+    forgets: bool,
     client: Client,
     ledger: Ledger,
     /// The killing is over: what was begun is finished, and nothing new begins.
@@ -140,6 +146,7 @@ async fn run(name: &str, mode: &str, settings: Settings, mut world: World) {
         client: Client::new(world.urls.clone(), settings.patience()),
         ledger: Ledger::default(),
         settings,
+        forgets: world.forgets(),
         is_settling: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
         made: AtomicU64::new(0),
@@ -180,8 +187,22 @@ async fn run(name: &str, mode: &str, settings: Settings, mut world: World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_survive_whatever_is_killed() {
     let settings = Settings::new(25, 40);
-    let world = World::of_two_nodes(&settings).await;
+    let world = World::of_two_nodes(&settings, Broker::Keeps).await;
     run("two nodes", "nodes", settings, world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_survive_a_redis_that_forgets() {
+    let settings = Settings::new(12, 30);
+    let world = World::of_two_nodes(&settings, Broker::Forgets).await;
+    run("two nodes on a Redis that forgets", "forget", settings, world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_survive_a_cluster_whose_masters_are_killed() {
+    let settings = Settings::new(15, 30);
+    let world = World::of_two_nodes(&settings, Broker::Cluster).await;
+    run("two nodes on a cluster", "cluster", settings, world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

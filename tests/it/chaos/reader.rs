@@ -102,6 +102,7 @@ impl Reader {
                 let number = event.seq_id().unwrap_or_default();
                 let entry = event.data["data"]["entry"].as_str().unwrap_or("(none)");
                 self.reading.entries.push((number, entry.to_owned()));
+                self.reading.ranges.push((number, number));
                 self.last_event_id = event.id;
             }
             "status_change" if event.is_end() => {
@@ -110,7 +111,12 @@ impl Reader {
                 self.last_event_id = Some(id.clone());
                 self.reading.ends.push((id, status));
             }
-            "gap" => self.reading.gaps += 1,
+            "gap" => {
+                let number = |name: &str| event.data["data"][name].as_u64().unwrap_or_default();
+                self.reading.ranges.push((number("from"), number("to")));
+                self.last_event_id = event.id;
+                self.stage.ledger.tally("gaps told");
+            }
             _ => {}
         }
     }

@@ -50,6 +50,16 @@ impl Report<'_> {
                 found.repeated
             ),
         );
+        if stage.forgets {
+            let what = format!(
+                "{} acknowledged entries in {} gaps; {} leases forgotten; readers were told of {} gaps",
+                found.gone,
+                found.gaps,
+                told("leases forgotten"),
+                told("gaps told")
+            );
+            line("gone", what);
+        }
         let connections = told("connections of readers");
         line(
             "readers",

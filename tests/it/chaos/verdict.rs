@@ -7,7 +7,8 @@ use serde_json::Value;
 use task_tracker::database::{Database, Statement};
 
 use super::Stage;
-use super::ledger::{End, Reading, Record};
+use super::ledger::{End, Record};
+use super::order::{Gaps, broken_batch, entries, follow, gaps, is_gone, misread};
 use super::world::{Part, World};
 
 /// How long an end that its node left behind may take to be settled by another.
@@ -32,6 +33,10 @@ pub struct Found {
     pub repeated: usize,
     /// Acknowledged entries that are not there; all of them are within what the fsync policy allows, or told.
     pub lost: usize,
+    /// Those that are in a gap of the history, where the broker lost its memory.
+    pub gone: usize,
+    /// Gaps in histories.
+    pub gaps: usize,
     /// How long it took until nothing was left of finished tasks where only live ones have something.
     pub settled: Duration,
     /// And what that was.
@@ -46,12 +51,18 @@ pub async fn reach(stage: &Stage, world: &World) -> Found {
         .ledger
         .kills()
         .into_iter()
-        .filter(|(part, _)| *part == Part::Redis)
+        .filter(|(part, _)| matches!(part, Part::Redis(_)))
         .map(|(_, at)| at)
         .collect();
+    let mut all_gaps = gaps(world).await;
     for (task, record) in stage.ledger.records() {
         let allowed = world.may_forget();
-        let mut trial = Trial { kills: &kills, allowed, wrong: Vec::new(), may_have_lost: false };
+        let gaps = all_gaps.remove(&task).unwrap_or_default();
+        found.gaps += gaps.len();
+        let mut trial = Trial { kills: &kills, allowed, gaps, ..Trial::default() };
+        if !trial.gaps.is_empty() && !world.forgets() {
+            trial.wrong.push(format!("gaps {:?}, and nothing was lost", trial.gaps));
+        }
         let mut seen = Vec::new();
         for node in 0..stage.client.nodes() {
             let request = stage.client.get(node, &format!("/tasks/{task}"));
@@ -125,7 +136,10 @@ pub async fn column(database: &Database, sql: &'static str) -> Vec<String> {
     rows.into_iter().map(|Row(value)| value).collect()
 }
 
+#[derive(Default)]
 struct Trial<'a> {
+    /// What the history says is gone.
+    gaps: Gaps,
     /// When the broker was killed, and how much it may forget each time.
     kills: &'a [Instant],
     allowed: Duration,
@@ -149,7 +163,7 @@ impl Trial<'_> {
         }
         self.wrong.extend(record.doubts.iter().cloned());
         for reading in &record.readings {
-            if let Some(wrong) = misread(reading, &history, status) {
+            if let Some(wrong) = misread(reading, &history, &self.gaps, status) {
                 self.wrong.push(format!("a reader behind {}: {wrong}", reading.after));
             } else {
                 found.readers += 1;
@@ -160,8 +174,12 @@ impl Trial<'_> {
     /// Every acknowledged entry is where it was said to be.
     fn of_acknowledged(&mut self, history: &[(u64, String)], record: &Record, found: &mut Found) {
         for (number, (entry, at)) in &record.acknowledged {
-            let index = usize::try_from(*number).expect("a few").wrapping_sub(1);
-            if history.get(index).is_some_and(|(_, there)| there == entry) {
+            let there = history.iter().find(|(there, _)| there == number);
+            if there.is_some_and(|(_, there)| there == entry) {
+                continue;
+            }
+            if is_gone(&self.gaps, *number) {
+                found.gone += 1;
                 continue;
             }
             found.lost += 1;
@@ -169,7 +187,6 @@ impl Trial<'_> {
             if self.kills.iter().any(is_allowed) {
                 self.may_have_lost = true;
             } else {
-                let there = history.get(index);
                 self.wrong.push(format!(
                     "entry {entry} was acknowledged as {number}; there is {there:?}"
                 ));
@@ -186,8 +203,13 @@ impl Trial<'_> {
         record: &Record,
         found: &mut Found,
     ) {
-        if !history.iter().map(|(number, _)| *number).eq(1..=history.len() as u64) {
-            self.wrong.push(format!("numbers do not count: {history:?}"));
+        let mut ranges: Vec<(u64, u64)> =
+            history.iter().map(|(number, _)| (*number, *number)).collect();
+        ranges.extend(&self.gaps);
+        ranges.sort_unstable();
+        let is_sorted = history.is_sorted_by_key(|(number, _)| *number);
+        if !is_sorted || follow(1, &ranges).is_err() {
+            self.wrong.push(format!("numbers do not count: {history:?}, {:?}", self.gaps));
         }
         let mut times: HashMap<&str, usize> = HashMap::new();
         for (_, entry) in history {
@@ -215,7 +237,7 @@ impl Trial<'_> {
             found.unknown += unknown;
             found.unknown_kept += there.saturating_sub(said).min(*unknown);
         }
-        if let Some(broken) = broken_batch(history) {
+        if let Some(broken) = broken_batch(history, &self.gaps) {
             self.wrong.push(format!("a batch is not whole: {broken}"));
         }
         let all = task["progressHistory"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -254,55 +276,11 @@ impl Trial<'_> {
     }
 }
 
-/// Numbers and entries of a task's history.
-fn entries(task: &Value) -> Vec<(u64, String)> {
-    let all = task["progressHistory"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let entry = |entry: &Value| {
-        let id = entry["entry"].as_str().unwrap_or("(none)");
-        (entry["seqId"].as_u64().unwrap_or_default(), id.to_owned())
-    };
-    all.iter().map(entry).collect()
-}
-
-/// What is wrong with what a reader saw: everything behind its start once, in order, and one end.
-fn misread(reading: &Reading, history: &[(u64, String)], status: &str) -> Option<String> {
-    let Reading { after, entries, ends, gaps } = reading;
-    if *gaps > 0 {
-        return Some(format!("{gaps} gaps, and nothing was lost"));
-    }
-    if !entries.iter().eq(history.iter().filter(|(number, _)| number > after)) {
-        return Some(format!("it saw {entries:?} of {history:?}"));
-    }
-    let end = (format!("{}-end", history.len()), status.to_owned());
-    if *ends != [end] {
-        return Some(format!("of {} entries and {status} it heard {ends:?}", history.len()));
-    }
-    None
-}
-
-/// A batch `12.0/3, 12.1/3, 12.2/3` that is not there as a whole.
-fn broken_batch(history: &[(u64, String)]) -> Option<&str> {
-    let parts = |entry: &str| -> Option<(String, usize, usize)> {
-        let (batch, rest) = entry.split_once('.')?;
-        let (part, count) = rest.split_once('/')?;
-        Some((batch.to_owned(), part.parse().ok()?, count.parse().ok()?))
-    };
-    let mut rest = history;
-    while let Some((_, first)) = rest.first() {
-        let Some((batch, 0, count)) = parts(first) else { return Some(first) };
-        let whole = (0..count).map(|part| Some((batch.clone(), part, count)));
-        if !rest.iter().take(count).map(|(_, entry)| parts(entry)).eq(whole) {
-            return Some(first);
-        }
-        rest = &rest[count..];
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::ledger::Reading;
     use super::*;
 
     /// A task that ended well in its second attempt, as its workers and its reader saw it.
@@ -320,6 +298,7 @@ mod tests {
         record.ends.push(End { status: "completed", mark: "m".to_owned() });
         record.readings.push(Reading {
             entries: entries(&task),
+            ranges: vec![(1, 1), (2, 2), (3, 3)],
             ends: vec![("3-end".to_owned(), "completed".to_owned())],
             ..Reading::default()
         });
@@ -327,10 +306,16 @@ mod tests {
     }
 
     fn wrong(change: impl FnOnce(&mut Value, &mut Record)) -> Vec<String> {
+        wrong_with(&[], change)
+    }
+
+    fn wrong_with(
+        gaps: &[(u64, u64)],
+        change: impl FnOnce(&mut Value, &mut Record),
+    ) -> Vec<String> {
         let (mut task, mut record) = scene();
         change(&mut task, &mut record);
-        let allowed = Duration::ZERO;
-        let mut trial = Trial { kills: &[], allowed, wrong: Vec::new(), may_have_lost: false };
+        let mut trial = Trial { gaps: gaps.to_vec(), ..Trial::default() };
         trial.of_task(&task, &record, &mut Found::default());
         trial.wrong
     }
@@ -354,11 +339,12 @@ mod tests {
     #[test]
     fn every_broken_promise_is_noticed() {
         type Change = fn(&mut Value, &mut Record);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 13] = [
             ("there is None", |task, _| drop(history(task).pop())),
             ("numbers do not count", |task, _| drop(history(task).remove(0))),
             ("numbers do not count", |task, _| history(task)[1]["seqId"] = json!(1)),
-            ("there is Some", |task, _| history(task).swap(0, 1)),
+            ("numbers do not count", |task, _| history(task).swap(0, 1)),
+            ("there is Some", |task, _| history(task)[0]["entry"] = json!("2.0/2")),
             ("nobody said", |task, _| history(task)[0]["entry"] = json!("9.0/1")),
             ("the others were refused", |_, record| drop(record.acknowledged.remove(&1))),
             ("a batch is not whole", |task, _| history(task)[1]["entry"] = json!("2.1/2")),
@@ -377,5 +363,31 @@ mod tests {
             record.readings[0].ends.push(end);
         });
         assert!(twice.iter().any(|wrong| wrong.contains("it heard")), "{twice:?}");
+    }
+
+    #[test]
+    fn what_is_gone_must_be_said_to_be_to_everybody_and_nothing_else_is() {
+        let gone = |task: &mut Value, record: &mut Record| {
+            history(task).pop();
+            record.readings[0].ends[0].0 = "10003-end".to_owned();
+            record.readings[0].ranges.push((4, 10_003));
+        };
+        // The reader saw the third entry before it was lost.
+        assert_eq!(wrong_with(&[(3, 10_003)], gone), [""; 0]);
+        let has = |gaps: &[(u64, u64)], change: &dyn Fn(&mut Value, &mut Record), what: &str| {
+            let wrong = wrong_with(gaps, |task, record| {
+                gone(task, record);
+                change(task, record);
+            });
+            assert!(wrong.iter().any(|wrong| wrong.contains(what)), "{what}: {wrong:?}");
+        };
+        has(&[], &|_, _| (), "there is None");
+        has(&[(4, 10_003)], &|_, _| (), "numbers do not count");
+        has(&[(3, 10_003)], &|_, record| record.readings[0].ranges[3].0 = 5, "it saw no 4");
+        has(&[(3, 10_003)], &|_, record| record.readings[0].ranges.truncate(3), "it saw up to 3");
+        has(&[(3, 10_003)], &|_, record| record.readings[0].ranges[3].1 = 20_000, "are gone");
+        has(&[(3, 10_003)], &|_, record| record.readings[0].ends[0].0 = "3-end".into(), "it heard");
+        has(&[(2, 10_003)], &|_, _| (), "numbers do not count");
+        has(&[(3, 10_003)], &|_, record| record.doubts.push("given twice".into()), "given twice");
     }
 }

@@ -1,4 +1,4 @@
-//! What is killed: two nodes with a Postgres and a Redis of their own, or one embedded server.
+//! What is killed: two nodes with a Postgres and a Redis of their own, or a cluster, or one embedded server.
 //!
 //! Postgres and Redis are private and on disk as in production: what they acknowledged outlives a `kill -9`. Postgres runs
 //! without fsync, for it is processes that die here and not the machine. Redis has its append-only file on and writes
@@ -13,6 +13,7 @@ use task_tracker::database::Database;
 use tempfile::TempDir;
 
 use super::Settings;
+use super::cluster;
 use super::program::{Program, Recipe, User};
 use crate::harness::eventually;
 
@@ -26,13 +27,24 @@ const PUT_OFF: Duration = Duration::from_secs(2);
 /// How long everything may take to be ready again once it runs again.
 pub const RECOVERY: Duration = Duration::from_secs(40);
 
+/// What the live log is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broker {
+    /// One Redis that keeps what it acknowledged.
+    Keeps,
+    /// One that comes back empty.
+    Forgets,
+    /// Three masters, each with a replica, which all come back empty.
+    Cluster,
+}
+
 /// Something that can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// This node.
     Node(usize),
-    /// The broker.
-    Redis,
+    /// The broker, or one server of its cluster.
+    Redis(usize),
     /// The database.
     Postgres,
 }
@@ -42,7 +54,7 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Node(_) => "node",
-            Self::Redis => "redis",
+            Self::Redis(_) => "redis",
             Self::Postgres => "postgres",
         }
     }
@@ -61,9 +73,11 @@ pub struct World {
 
 #[derive(Debug)]
 struct Stores {
-    redis: Program,
+    redis: Vec<Program>,
     postgres: Program,
-    redis_url: String,
+    /// Where each of its servers listens.
+    redis_ports: Vec<u16>,
+    broker: Broker,
     database_url: String,
     may_forget: Duration,
     _redis_folder: TempDir,
@@ -71,12 +85,15 @@ struct Stores {
 
 impl World {
     /// Two nodes and what they stand on, running and ready.
-    pub async fn of_two_nodes(settings: &Settings) -> Self {
+    pub async fn of_two_nodes(settings: &Settings, broker: Broker) -> Self {
         let folder = folder_in(&std::env::temp_dir());
-        let stores = Stores::start(folder.path(), &settings.fsync).await;
+        let stores = Stores::start(folder.path(), &settings.fsync, broker).await;
+        let servers = stores.redis_ports.iter().map(|port| format!("127.0.0.1:{port}"));
+        let servers = servers.collect::<Vec<_>>().join(",");
+        let scheme = if broker == Broker::Cluster { "redis-cluster" } else { "redis" };
         let environment = [
             ("DATABASE_URL", stores.database_url.clone()),
-            ("REDIS_URL", stores.redis_url.clone()),
+            ("REDIS_URL", format!("{scheme}://{servers}")),
             ("TASK_TRACKER_NAMESPACE", NAMESPACE.to_owned()),
             ("TASK_TRACKER_DATABASE_CONNECTIONS", "8".to_owned()),
         ];
@@ -131,15 +148,23 @@ impl World {
     /// Everything that can be killed.
     pub fn parts(&self) -> Vec<Part> {
         let nodes = (0..self.nodes.len()).map(Part::Node);
-        let stores = self.stores.iter().flat_map(|_| [Part::Redis, Part::Postgres]);
+        let stores = self
+            .stores
+            .iter()
+            .flat_map(|stores| (0..stores.redis.len()).map(Part::Redis).chain([Part::Postgres]));
         nodes.chain(stores).collect()
+    }
+
+    /// Whether the broker may forget anything, which then must be told.
+    pub fn forgets(&self) -> bool {
+        self.stores.as_ref().is_some_and(|stores| stores.broker != Broker::Keeps)
     }
 
     /// The program of a part.
     pub fn program(&mut self, part: Part) -> &mut Program {
         match (part, &mut self.stores) {
             (Part::Node(node), _) => &mut self.nodes[node],
-            (Part::Redis, Some(stores)) => &mut stores.redis,
+            (Part::Redis(server), Some(stores)) => &mut stores.redis[server],
             (Part::Postgres, Some(stores)) => &mut stores.postgres,
             (_, None) => panic!("an embedded server has no {}", part.name()),
         }
@@ -183,11 +208,11 @@ impl World {
     /// What is left of live logs: keys, or rows.
     pub async fn live_traces(&self) -> Vec<String> {
         if let Some(stores) = &self.stores {
-            let client = redis::Client::open(&*stores.redis_url).expect("a URL");
-            let mut redis = client.get_multiplexed_async_connection().await.expect("Redis");
-            let pattern = format!("{NAMESPACE}:*:{{*");
-            let mut keys = redis::cmd("KEYS");
-            return keys.arg(pattern).query_async(&mut redis).await.expect("keys");
+            let mut traces = Vec::new();
+            for port in &stores.redis_ports {
+                traces.extend(stores.traces(*port).await);
+            }
+            return traces;
         }
         let file = self.folder.path().join("data/live.db");
         let live = Database::sqlite(&file, 1).await.expect("a database");
@@ -208,7 +233,7 @@ impl World {
 }
 
 impl Stores {
-    async fn start(folder: &Path, fsync: &str) -> Self {
+    async fn start(folder: &Path, fsync: &str, broker: Broker) -> Self {
         let user = User::for_servers();
         let shared_memory = Path::new("/dev/shm");
         let place = std::env::temp_dir();
@@ -235,7 +260,7 @@ impl Stores {
         let initdb = [&initdb[..], &["--locale=C", "--no-sync"]].concat();
         of(bin.join("initdb"), &initdb, &postgres_folder).run();
 
-        let (port, redis_port) = (free_port().to_string(), free_port().to_string());
+        let port = free_port().to_string();
         let sockets = format!("unix_socket_directories={}", postgres_folder.display());
         let postgres = [
             &["-D", "data", "-p", &port][..],
@@ -245,25 +270,76 @@ impl Stores {
             &["-c", "dynamic_shared_memory_type=mmap"],
         ];
         let postgres = of(bin.join("postgres"), &postgres.concat(), &postgres_folder);
-        let redis = ["--bind", "127.0.0.1", "--port", &redis_port, "--save", ""];
-        let redis = [&redis[..], &["--appendonly", "yes", "--appendfsync", fsync]].concat();
-        let redis = of(redis_server(), &redis, redis_folder.path());
+        let count = if broker == Broker::Cluster { 2 * cluster::MASTERS } else { 1 };
+        let ports = std::iter::repeat_with(free_port);
+        let ports: std::collections::BTreeSet<u16> = ports.take(4 * count).collect();
+        let mut ports = ports.into_iter();
+        let redis_ports: Vec<u16> = ports.by_ref().take(count).collect();
+        let buses: Vec<u16> = ports.take(count).collect();
+        let keeps = if broker == Broker::Keeps { "yes" } else { "no" };
+        let redis = redis_ports.iter().zip(&buses).enumerate().map(|(server, (port, bus))| {
+            let (port, bus) = (port.to_string(), bus.to_string());
+            let mut words = vec!["--bind", "127.0.0.1", "--port", &port, "--save", ""];
+            words.extend(["--appendonly", keeps, "--appendfsync", fsync]);
+            let (config, snapshot) = (format!("{port}.conf"), format!("{port}.rdb"));
+            if broker == Broker::Cluster {
+                words.extend(["--cluster-port", &bus, "--cluster-config-file", &config]);
+                words.extend(["--dbfilename", &snapshot]);
+                words.extend(cluster::OPTIONS);
+            }
+            let redis = of(redis_server(), &words, redis_folder.path());
+            Program::new(redis, folder.join(format!("redis-{server}.log")))
+        });
+        let redis = redis.collect();
 
         let mut stores = Self {
             postgres: Program::new(postgres, folder.join("postgres.log")),
-            redis: Program::new(redis, folder.join("redis.log")),
-            redis_url: format!("redis://127.0.0.1:{redis_port}"),
+            redis,
+            redis_ports,
+            broker,
             database_url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             may_forget: if fsync == "everysec" && !in_memory { PUT_OFF } else { Duration::ZERO },
             _redis_folder: redis_folder,
         };
         stores.postgres.start();
-        stores.redis.start();
+        stores.redis.iter_mut().for_each(Program::start);
         let database = Database::postgres(&stores.database_url, 1).expect("a URL");
         eventually(|| async { database.ping().await.ok() }).await;
-        let client = redis::Client::open(&*stores.redis_url).expect("a URL");
-        eventually(|| async { client.get_multiplexed_async_connection().await.ok() }).await;
+        for port in &stores.redis_ports {
+            eventually(|| async { cluster::connect(*port).await.ok() }).await;
+        }
+        if broker == Broker::Cluster {
+            cluster::form(&stores.redis_ports, &buses).await;
+        }
         stores
+    }
+
+    /// Keys of tasks at one server, if it is a master.
+    async fn traces(&self, port: u16) -> Vec<String> {
+        let Ok(mut redis) = cluster::connect(port).await else { return Vec::new() };
+        let role: redis::Value = redis::cmd("ROLE").query_async(&mut redis).await.expect("a role");
+        let is_master = matches!(&role, redis::Value::Array(words)
+            if words.first() == Some(&redis::Value::BulkString(b"master".to_vec())));
+        if !is_master {
+            return Vec::new();
+        }
+        let pattern = format!("{NAMESPACE}:*:{{*");
+        let keys = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await;
+        let mut keys: Vec<String> = keys.expect("keys");
+        keys.retain(|key| !key.contains(":generation:"));
+        if self.broker == Broker::Cluster {
+            // A replica that was promoted may have keys whose deletion it did not hear of. They expire.
+            let mut left = Vec::new();
+            for key in keys {
+                let expires = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await;
+                let millis: i64 = expires.expect("an answer");
+                if millis == -1 {
+                    left.push(key);
+                }
+            }
+            keys = left;
+        }
+        keys
     }
 }
 
