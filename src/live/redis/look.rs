@@ -242,7 +242,7 @@ fn myself(nodes: &str) -> Option<(String, Places)> {
 /// A hash tag whose keys are in a slot.
 fn tag_of(place: u16) -> String {
     // Every slot is found among so many numbers, and most far sooner.
-    (0..150000_u32)
+    (0..150_000_u32)
         .map(|number| number.to_string())
         .find(|tag| slot(tag) == place)
         .unwrap_or_default()

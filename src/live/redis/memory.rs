@@ -218,14 +218,13 @@ impl Lookout {
     /// One of several commands was refused, and their error does not say whose: goes on where the counter is.
     async fn follow(&self, route: &mut Route, look: &Arc<Look>, seq: &str) -> RedisResult<()> {
         let alone = within(CALL_TIMEOUT, route.send(&Cmd::get(seq).into(), Over::Commands)).await;
-        let error = match alone {
-            Err(error) => error,
+        let error = if let Err(error) = alone {
+            error
+        } else {
             // The mark has moved, or the log's keys are on both sides.
-            Ok(_) => {
-                self.look_again(&route.node, look).await?;
-                let kind = ErrorKind::Server(ServerErrorKind::TryAgain);
-                (kind, "the slot is on its way").into()
-            }
+            self.look_again(&route.node, look).await?;
+            let kind = ErrorKind::Server(ServerErrorKind::TryAgain);
+            (kind, "the slot is on its way").into()
         };
         self.servers.go_on(route, error).await
     }
