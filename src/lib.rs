@@ -22,6 +22,7 @@ pub mod coalescer;
 pub mod config;
 pub mod database;
 pub mod domain;
+pub mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;

@@ -8,7 +8,7 @@ use task_tracker::app::{self, App};
 use task_tracker::cli::{Cli, Command, MigrateArgs, ServeArgs};
 use task_tracker::clock::Clock;
 use task_tracker::config::Mode;
-use task_tracker::telemetry;
+use task_tracker::{files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 fn serve(args: &ServeArgs) -> Result<()> {
     let config = args.config()?;
     telemetry::log(&args.log)?;
+    files::raise_limit();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = args.threads {
         runtime.worker_threads(threads.into());

@@ -4,16 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use utoipa::IntoParams;
 
 use super::Api;
@@ -21,6 +20,7 @@ use super::extract::{Id, Query};
 use super::front::Visitor;
 use super::problem::{Problem, problems};
 use super::readers::{OpenStream, Reason};
+use super::server::{Source, Streamed};
 use crate::domain::stream::What;
 use crate::domain::{Event, Gap, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
@@ -95,7 +95,7 @@ pub(super) async fn track(
         // nginx and what speaks like it: pass on at once.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::from_stream(reader.into_stream())).into_response())
+    Ok((headers, Streamed::response(reader.into_source())).into_response())
 }
 
 /// Where a reader begins; `None`: it has seen the end.
@@ -143,16 +143,27 @@ impl Format {
     }
 }
 
-/// One open stream.
+/// One open stream. There are very many, and nothing happens on most: what is here is small.
 struct Reader {
     task: TaskId,
     track: Track,
     format: Format,
-    keep_alive: Interval,
-    closing: CancellationToken,
-    life: Pin<Box<Sleep>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When it was last said that the stream is alive, by an event or a comment.
+    alive_at: Instant,
+    ends_at: Instant,
+    /// Rings when it has to be said again, if nothing was, and when the stream has to end. An event does not set it
+    /// anew: it looks at the time when it rings.
+    alarm: Pin<Box<Sleep>>,
     has_begun: bool,
     open: OpenStream,
+}
+
+/// What a reader does next.
+enum Turn {
+    Events(Result<Option<Vec<Arc<Delivery>>>, Error>),
+    Alarm,
+    Close,
 }
 
 impl Reader {
@@ -164,25 +175,26 @@ impl Reader {
         ends_at: Instant,
         open: OpenStream,
     ) -> Self {
-        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let alive_at = Instant::now();
         Self {
             task,
             track,
             format,
-            keep_alive,
-            closing,
-            life: Box::pin(sleep_until(ends_at)),
+            closing: Box::pin(closing.cancelled_owned()),
+            alive_at,
+            ends_at,
+            alarm: Box::pin(sleep_until(ends_at.min(alive_at + KEEP_ALIVE))),
             has_begun: false,
             open,
         }
     }
 
-    fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+    fn into_source(self) -> Source {
         futures::stream::unfold(self, async |mut reader| {
             let bytes = reader.next().await?;
-            Some((Ok(bytes), reader))
+            Some((bytes, reader))
         })
+        .boxed()
     }
 
     /// The next bytes to write; `None` closes the stream.
@@ -196,32 +208,43 @@ impl Reader {
             }
         }
         loop {
-            let events = tokio::select! {
+            let turn = tokio::select! {
                 biased;
-                () = self.closing.cancelled() => return self.over(Reason::Shutdown),
-                () = &mut self.life => return self.over(Reason::Life),
-                events = self.track.next() => events,
-                _ = self.keep_alive.tick() => match self.format {
-                    Format::EventStream => return Some(Bytes::from_static(b": alive\n\n")),
-                    Format::Lines => continue,
-                },
+                () = &mut self.closing => Turn::Close,
+                () = &mut self.alarm => Turn::Alarm,
+                events = self.track.next() => Turn::Events(events),
             };
-            match events {
-                Ok(Some(events)) => {
-                    self.keep_alive.reset();
+            match turn {
+                Turn::Close => return self.over(Reason::Shutdown),
+                Turn::Alarm => {
+                    let now = Instant::now();
+                    if now >= self.ends_at {
+                        return self.over(Reason::Life);
+                    }
+                    let is_quiet = now >= self.alive_at + KEEP_ALIVE;
+                    if is_quiet {
+                        self.alive_at = now;
+                    }
+                    self.alarm.as_mut().reset(self.ends_at.min(self.alive_at + KEEP_ALIVE));
+                    if is_quiet && self.format == Format::EventStream {
+                        return Some(Bytes::from_static(b": alive\n\n"));
+                    }
+                }
+                Turn::Events(Ok(Some(events))) => {
+                    self.alive_at = Instant::now();
                     let is_end = |last: &Arc<Delivery>| matches!(&last.event, Event::Status(change) if change.is_end());
                     if events.last().is_some_and(is_end) {
                         self.open.reason = Some(Reason::End);
                     }
                     return Some(self.write(&events));
                 }
-                Ok(None) => return self.over(Reason::End),
+                Turn::Events(Ok(None)) => return self.over(Reason::End),
                 // The stream stays open, and goes on where it is when the dependency is back.
-                Err(Error::Unavailable(error)) => {
+                Turn::Events(Err(Error::Unavailable(error))) => {
                     tracing::debug!(task.id = %self.task, %error, "a stream waits for a dependency");
                     tokio::time::sleep(REST).await;
                 }
-                Err(error) => {
+                Turn::Events(Err(error)) => {
                     // Logged by the conversion; the client reconnects and is told then.
                     let _ = Problem::from(error);
                     return self.over(Reason::Error);

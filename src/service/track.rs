@@ -194,6 +194,8 @@ impl Track {
     }
 
     /// The next events, at least one; `None` after the end. Dropping the future loses nothing.
+    ///
+    /// It is as large as waiting for what is live takes; reading the past is in a box, for while it is done only.
     pub async fn next(&mut self) -> Result<Option<Vec<Arc<Delivery>>>> {
         loop {
             match self.phase {
@@ -202,9 +204,9 @@ impl Track {
                     if let Some(subscription) = &mut self.subscription {
                         subscription.confirmed().await;
                     }
-                    self.begin(start).await?;
+                    Box::pin(self.begin(start)).await?;
                 }
-                Phase::Past => match self.read_past().await? {
+                Phase::Past => match Box::pin(self.read_past()).await? {
                     Page::Entries(entries) => return Ok(Some(self.replay(&entries))),
                     Page::Gap(gap) => {
                         if let Some(unseen) = self.join.pass_over(gap) {

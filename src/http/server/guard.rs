@@ -61,6 +61,11 @@ impl Guarded {
         self
     }
 
+    /// The socket, and what was read of it that nobody has asked for.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.hello)
+    }
+
     /// Bytes came: where no request is being served, they begin a head.
     fn begin_head(&mut self) {
         if let (true, Some(before)) = (self.has_heads, self.connection.idle_since()) {
@@ -156,6 +161,7 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.exit.flushed();
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

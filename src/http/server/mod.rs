@@ -5,17 +5,22 @@
 //! | this one | what accepts, and how many; one connection from its first byte to its end |
 //! | `guard` | a socket whose client must send heads in time and take what is sent |
 //! | `outflow` | what is known of a response's way to its client, and of one inside HTTP/2 that does not get there |
+//! | `streamed` | a response that goes on until somebody ends it, and how it leaves hyper |
+//! | `line` | a socket with such a stream on it, and nothing else |
 //!
 //! `axum::serve` leaves all of this open: heads that take for ever, clients that take nothing, any number of
 //! connections, an idle connection that is kept until the process ends.
 
 mod guard;
+mod line;
 mod outflow;
+mod streamed;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -38,8 +43,11 @@ use super::Front;
 use super::observe::made_correlation_id;
 use super::problem::{Code, PROBLEM_JSON, Problem};
 use guard::Guarded;
+use line::Line;
 pub(super) use outflow::Outflow;
 use outflow::{Connection, Streams, Watched};
+use streamed::Manner;
+pub(super) use streamed::{Source, Streamed};
 
 /// What every HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -189,56 +197,113 @@ impl Http {
     }
 
     /// One connection, from its first byte to its end.
-    async fn serve(&self, mut stream: TcpStream, peer: IpAddr, closing: CancellationToken) {
+    async fn serve(&self, stream: TcpStream, peer: IpAddr, closing: CancellationToken) {
         metrics::gauge!("connections_open").increment(1.0);
         // A frame of a stream is small and must not wait for the next.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
-        let hello = tokio::time::timeout(self.header_time, hello(&mut stream));
-        let ended = match closing.run_until_cancelled(hello).await {
-            Some(Ok(Ok((hello, is_http2)))) if !hello.is_empty() => {
-                let connection = Arc::<Connection>::default();
-                let guarded = Guarded::new(stream, hello, Arc::clone(&connection), self);
-                let io = TokioIo::new(if is_http2 { guarded } else { guarded.with_heads() });
-                let service = self.service(peer, Arc::clone(&connection));
-                let served = if is_http2 {
-                    run(self.http2.serve_connection(io, service), &closing).await
-                } else {
-                    run(self.http1.serve_connection(io, service), &closing).await
-                };
-                connection.ended(served)
+        let call = Call { connection: Arc::default(), peer, closing };
+        // What hyper and the handlers take is in a box, which is gone while a stream goes on without them.
+        let mut left = Box::pin(self.begin(stream, &call)).await;
+        let ended = loop {
+            let line = match left {
+                Left::Ended(reason) => break reason,
+                Left::Stream(line) => line,
+            };
+            match line.run().await {
+                Ok(Some((stream, ahead))) => {
+                    left = Box::pin(self.serve_http1(stream, ahead, &call)).await;
+                }
+                Ok(None) => break "closed",
+                Err(error) => break call.connection.broke(&error),
             }
-            Some(Err(_)) => "slow",
-            _ => "closed",
         };
         metrics::gauge!("connections_open").decrement(1.0);
         metrics::counter!("connections_closed_total", "reason" => ended).increment(1);
     }
 
+    /// Finds out what is spoken, and serves it.
+    async fn begin(&self, mut stream: TcpStream, call: &Call) -> Left {
+        let hello = tokio::time::timeout(self.header_time, hello(&mut stream));
+        match call.closing.run_until_cancelled(hello).await {
+            Some(Ok(Ok((hello, is_http2)))) if !hello.is_empty() => {
+                if !is_http2 {
+                    return self.serve_http1(stream, hello, call).await;
+                }
+                let guarded = Guarded::new(stream, hello, Arc::clone(&call.connection), self);
+                let http =
+                    pin!(self.http2.serve_connection(TokioIo::new(guarded), self.service(call)));
+                let served = run(http, &call.closing, || false).await;
+                Left::Ended(call.connection.ended(served.unwrap_or(Ok(()))))
+            }
+            Some(Err(_)) => Left::Ended("slow"),
+            _ => Left::Ended("closed"),
+        }
+    }
+
+    /// Serves requests until the connection ends, or is left to a stream.
+    async fn serve_http1(&self, stream: TcpStream, hello: Bytes, call: &Call) -> Left {
+        let connection = &call.connection;
+        let guarded = Guarded::new(stream, hello, Arc::clone(connection), self).with_heads();
+        let mut http = self.http1.serve_connection(TokioIo::new(guarded), self.service(call));
+        let served = run(Pin::new(&mut http), &call.closing, || connection.exit.is_open()).await;
+        if let Some(served) = served {
+            return Left::Ended(connection.ended(served));
+        }
+        let Some(stream) = connection.exit.take() else { return Left::Ended("broken") };
+        let parts = http.into_parts();
+        // hyper has asked for all that was read before.
+        let (socket, _) = parts.io.into_inner().into_parts();
+        let socket = (socket, parts.read_buf);
+        Left::Stream(Line::new(socket, stream, Arc::clone(connection), self.stall))
+    }
+
     fn service(
         &self,
-        peer: IpAddr,
-        connection: Arc<Connection>,
+        call: &Call,
     ) -> impl Service<
         Request<Incoming>,
         Response = axum::http::Response<Watched>,
         Error = std::convert::Infallible,
         Future: Send + 'static,
-    > + use<> {
-        let router = self.router.clone();
+    > + Unpin
+    + use<> {
+        let (router, peer) = (self.router.clone(), Peer(call.peer));
+        let connection = Arc::clone(&call.connection);
         service_fn(move |mut request: Request<Incoming>| {
             connection.begins();
             let (router, connection) = (router.clone(), Arc::clone(&connection));
             async move {
                 let outflow = connection.outflow();
-                request.extensions_mut().insert(Peer(peer));
+                let manner = Manner::of(&request);
+                request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(Arc::clone(&outflow));
+                let mut response = router.call(request.map(Body::new)).await?;
+                let stream = response.extensions_mut().remove::<Streamed>();
                 let watched = |body| Watched::new(body, outflow, connection);
-                Ok(router.call(request.map(Body::new)).await?.map(watched))
+                Ok(response.map(|body| match stream.zip(manner) {
+                    Some((stream, manner)) => watched(body).leaving(stream, manner),
+                    None => watched(body),
+                }))
             }
         })
     }
+}
+
+/// A connection that is being served.
+struct Call {
+    connection: Arc<Connection>,
+    peer: IpAddr,
+    closing: CancellationToken,
+}
+
+/// How hyper came to the end of its part.
+enum Left {
+    /// With the connection, for this reason.
+    Ended(&'static str),
+    /// With a stream that goes on alone.
+    Stream(Line),
 }
 
 /// Reads as much as tells HTTP/2 from HTTP/1, and says which it is. Nothing where the client has closed.
@@ -254,15 +319,24 @@ async fn hello(stream: &mut TcpStream) -> io::Result<(Bytes, bool)> {
     Ok((Bytes::from_static(PREFACE), true))
 }
 
-/// Runs a connection to its end; when the node closes, its requests in flight are its last.
+/// Runs a connection to its end, or until `is_left`: then `None`. When the node closes, its requests in flight are its last.
 async fn run<C: GracefulConnection>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     closing: &CancellationToken,
-) -> Result<(), C::Error> {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        served = connection.as_mut() => return served,
-        () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    is_left: impl Fn() -> bool,
+) -> Option<Result<(), C::Error>> {
+    let mut closes = pin!(closing.cancelled());
+    let mut is_closing = false;
+    std::future::poll_fn(|context| {
+        if !is_closing && closes.as_mut().poll(context).is_ready() {
+            is_closing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        match connection.as_mut().poll(context) {
+            Poll::Ready(served) => Poll::Ready(Some(served)),
+            Poll::Pending if is_left() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }

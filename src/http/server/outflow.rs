@@ -14,6 +14,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
+use super::streamed::{Exit, Manner, Streamed};
+
 tokio::task_local! {
     /// Of the HTTP/2 stream that the present task serves.
     static STREAM: Arc<Outflow>;
@@ -66,10 +68,12 @@ impl Outflow {
 /// What its socket, its requests and its responses know of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
-    outflow: Arc<Outflow>,
+    pub(super) outflow: Arc<Outflow>,
     requests: AtomicU64,
     in_flight: AtomicU64,
     slow: AtomicBool,
+    /// By which its stream may leave hyper.
+    pub(super) exit: Exit,
 }
 
 impl Connection {
@@ -77,6 +81,12 @@ impl Connection {
     pub(super) fn begins(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A response has gone out, or will not.
+    pub(super) fn done(&self, outflow: &Outflow) {
+        *outflow.times() = Times::default();
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Where the response of the request goes that the present task serves.
@@ -125,6 +135,12 @@ impl Connection {
             "broken"
         }
     }
+
+    /// Why it ended while a stream was on it that had left hyper.
+    pub(super) fn broke(&self, error: &std::io::Error) -> &'static str {
+        tracing::debug!(error = error as &dyn std::error::Error, "a stream's connection ended");
+        if self.outflow.stalled.load(Ordering::Relaxed) { "stalled" } else { "broken" }
+    }
 }
 
 /// The body of a response on its way.
@@ -133,11 +149,20 @@ pub(super) struct Watched {
     body: Body,
     outflow: Arc<Outflow>,
     connection: Arc<Connection>,
+    /// Whether it may leave hyper before its end.
+    may_leave: bool,
 }
 
 impl Watched {
     pub(super) fn new(body: Body, outflow: Arc<Outflow>, connection: Arc<Connection>) -> Self {
-        Self { body, outflow, connection }
+        Self { body, outflow, connection, may_leave: false }
+    }
+
+    /// Of a stream that may leave hyper.
+    pub(super) fn leaving(mut self, stream: Streamed, manner: Manner) -> Self {
+        self.connection.exit.open(stream, manner);
+        self.may_leave = true;
+        self
     }
 }
 
@@ -152,6 +177,9 @@ impl HttpBody for Watched {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let gave = matches!(polled, Poll::Ready(Some(_)));
         self.outflow.waits(gave.then(Instant::now));
+        if self.may_leave {
+            self.connection.exit.asked(polled.is_pending());
+        }
         polled
     }
 
@@ -166,8 +194,10 @@ impl HttpBody for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        *self.outflow.times() = Times::default();
-        self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // A stream that has left is not done: its line says when.
+        if !self.may_leave || self.connection.exit.close().is_some() {
+            self.connection.done(&self.outflow);
+        }
     }
 }
 

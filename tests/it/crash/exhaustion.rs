@@ -8,24 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::process::{Process, command};
+use super::process::{Process, command, figure, memory};
 use crate::harness::{Events, Ground, Mode, eventually};
-
-/// A figure of a process, summed over its labels; 0 where it is not there yet.
-async fn figure(process: &Process, name: &str) -> usize {
-    let url = format!("http://{}/metrics", process.address());
-    let Ok(answer) = reqwest::get(url).await else { return 0 };
-    let text = answer.text().await.unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next());
-    lines.filter_map(|value| value.parse::<usize>().ok()).sum()
-}
-
-/// A line of `/proc/<pid>/status`, in kibibytes.
-fn memory(process: &Process, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number")
-}
 
 /// The processor time a process has used, in clock ticks of a hundredth of a second.
 fn ticks(process: &Process) -> u64 {

@@ -15,14 +15,17 @@
 //! | `failover` | a master of a cluster that dies, and its replica |
 //! | `tls` | servers that speak TLS |
 //! | `together` | calls that share a commit |
+//! | `crowd` | ten thousand readers whose server is killed, and what a stream costs it |
 //! | `exhaustion` | a real process whose clients take all of something |
 //! | `told` | what a reader was told, gaps and all |
 //! | `faulty` | a live log that stops where a test says |
-//! | `process` | a real process |
+//! | `process` | a real process, and what the system says of it |
+//! | `tap` | a reader of a stream that costs next to nothing |
 
 mod arrows;
 mod closing;
 mod command;
+mod crowd;
 mod exhaustion;
 mod failover;
 mod faulty;
@@ -34,6 +37,7 @@ mod memory;
 pub mod process;
 mod repeats;
 mod sealing;
+mod tap;
 mod tls;
 mod together;
 mod told;

@@ -138,6 +138,22 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Option<Value> {
     response.json().await.ok()
 }
 
+/// A figure of a process, summed over its labels; 0 where it is not there yet.
+pub async fn figure(process: &Process, name: &str) -> usize {
+    let url = format!("http://{}/metrics", process.address);
+    let Ok(answer) = reqwest::get(url).await else { return 0 };
+    let text = answer.text().await.unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next());
+    lines.filter_map(|value| value.parse::<usize>().ok()).sum()
+}
+
+/// A line of `/proc/<pid>/status`, in kibibytes.
+pub fn memory(process: &Process, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 fn listening(said: &str) -> Option<SocketAddr> {
     let (_, rest) = said.split_once("listening on http://")?;
     rest.split_once(',')?.0.parse().ok()

@@ -1,0 +1,117 @@
+//! A reader of a stream that costs next to nothing, so that one process can be ten thousand of them.
+//!
+//! It takes chunks apart and looks at the beginnings of lines. It is strict all the same: numbers without a gap or a
+//! repeat, chunks of whole frames, one end.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// What a reader has been told, over any number of connections.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The newest entry; those before it came, too.
+    pub last: u64,
+    /// When to come back, in milliseconds, each time it was said.
+    pub retries: Vec<u64>,
+    /// Whether the end came.
+    pub has_ended: bool,
+}
+
+/// One connection of a reader.
+#[derive(Debug)]
+pub struct Tap {
+    socket: TcpStream,
+    /// What is not taken apart yet.
+    bytes: Vec<u8>,
+    has_head: bool,
+    is_over: bool,
+}
+
+impl Tap {
+    /// Asks for a task's stream behind what was told already. Taps of different `number`s have different addresses:
+    /// one has no more than 28,000 connections to a server.
+    pub async fn open(server: SocketAddr, number: usize, task: &str, told: &Told) -> Self {
+        let last_byte = 2 + u8::try_from(number % 8).expect("a small number");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last_byte), 0));
+        socket.bind(own).expect("an address of this machine");
+        let mut socket = socket.connect(server).await.expect("a connection");
+        let request = format!(
+            "GET /api/v1/tasks/{task}/track HTTP/1.1\r\nhost: x\r\nlast-event-id: {}\r\n\r\n",
+            told.last
+        );
+        socket.write_all(request.as_bytes()).await.expect("a server that reads");
+        Self { socket, bytes: Vec::new(), has_head: false, is_over: false }
+    }
+
+    /// Reads on until `enough`, or until the server is gone: then `false`.
+    pub async fn read(&mut self, told: &mut Told, enough: impl Fn(&Told) -> bool) -> bool {
+        while !enough(told) {
+            match self.socket.read_buf(&mut self.bytes).await {
+                Ok(read) if read > 0 => self.take(told),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether the body came to its end, as opposed to being cut off.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn take(&mut self, told: &mut Told) {
+        let mut taken = 0;
+        while let Some(length) = self.whole(taken) {
+            if self.has_head {
+                let chunk = &self.bytes[taken..taken + length];
+                let line = chunk.windows(2).position(|two| two == b"\r\n").expect("a size");
+                let frames = std::str::from_utf8(&chunk[line + 2..length - 2]).expect("UTF-8");
+                self.is_over = frames.is_empty();
+                told.hear(frames);
+            } else {
+                assert!(self.bytes.starts_with(b"HTTP/1.1 200 OK\r\n"), "{self:?}");
+                self.has_head = true;
+            }
+            taken += length;
+        }
+        self.bytes.drain(..taken);
+    }
+
+    /// The length of the head or chunk that begins here, if all of it is there.
+    fn whole(&self, begin: usize) -> Option<usize> {
+        let bytes = &self.bytes[begin..];
+        if !self.has_head {
+            return Some(bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4);
+        }
+        let line = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[..line]).expect("a size");
+        let length = line + 2 + usize::from_str_radix(size, 16).expect("a size") + 2;
+        (bytes.len() >= length).then_some(length)
+    }
+}
+
+impl Told {
+    fn hear(&mut self, frames: &str) {
+        assert!(frames.is_empty() || frames.ends_with("\n\n"), "a chunk is of whole frames");
+        for line in frames.lines() {
+            if let Some(id) = line.strip_prefix("id: ") {
+                assert!(!self.has_ended, "nothing comes behind the end: {line}");
+                match id.strip_suffix("-end") {
+                    Some(last) => {
+                        assert_eq!(last.parse(), Ok(self.last), "the end is behind the last");
+                        self.has_ended = true;
+                    }
+                    None => {
+                        assert_eq!(id.parse(), Ok(self.last + 1), "each once and in order");
+                        self.last += 1;
+                    }
+                }
+            } else if let Some(retry) = line.strip_prefix("retry: ") {
+                self.retries.push(retry.parse().expect("milliseconds"));
+            }
+        }
+    }
+}
