@@ -1,5 +1,4 @@
-//! Ten thousand readers of a real process: they come back all at once when it was killed, and cost little
-//! while nothing happens.
+//! Ten thousand readers of a real process: they come back when it was killed, and cost little while nothing happens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +44,8 @@ async fn append(process: &Process, id: &str, count: u64) {
     }
 }
 
-/// Reads with everybody at once until `enough` or the server is gone; says when each has come so far.
+/// Reads with everybody until `enough`, and on until the server closes; counts those who have come so far. Each comes
+/// when it was told to, as an `EventSource` does; those who were told nothing come at once.
 fn all_read(
     process: &Process,
     id: &str,
@@ -57,7 +57,9 @@ fn all_read(
     for (number, mut told) in readers.into_iter().enumerate() {
         let (id, satisfied) = (id.to_owned(), Arc::clone(&satisfied));
         reading.spawn(async move {
-            let mut tap = Tap::open(address, number, &id, &told).await;
+            let retry = told.retries.last().copied().unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(retry)).await;
+            let mut tap = Tap::open(address, number, &id, &mut told).await;
             if tap.read(&mut told, enough).await {
                 satisfied.fetch_add(1, Ordering::Relaxed);
             }
@@ -83,27 +85,25 @@ async fn until_all(satisfied: &AtomicUsize) {
     assert!(in_time.is_ok(), "{} of {READERS}", satisfied.load(Ordering::Relaxed));
 }
 
-/// Works as others do beside the crowd until everybody of it is served; how often, and the slowest answer.
-async fn work_beside(process: &Process, satisfied: &AtomicUsize) -> (usize, Duration) {
-    let (mut answers, mut slowest) = (0, Duration::ZERO);
-    let begun = Instant::now();
+/// Works as others do beside the crowd until everybody of it is served. An answer that does not come in time, or is none,
+/// fails here. Says how many came.
+async fn work_beside(process: &Process, satisfied: &AtomicUsize) -> usize {
+    let (mut answers, begun) = (0, Instant::now());
     while satisfied.load(Ordering::Relaxed) < READERS && begun.elapsed() < ALL {
-        let asked = Instant::now();
         let task = process.post("/tasks", &json!({ "taskType": "other" })).await;
         let claim = json!({ "taskTypes": ["other"], "workerId": "w" });
         let claimed = process.post("/tasks/claim", &claim).await;
         assert_eq!(claimed["id"], task["taskId"]);
         let path = format!("/tasks/{}", claimed["id"].as_str().expect("an id"));
         assert_eq!(process.get(&path).await["status"], "in_progress");
-        slowest = slowest.max(asked.elapsed());
         answers += 3;
     }
-    (answers, slowest)
+    answers
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_readers_of_a_killed_server_come_back_at_once_and_are_served(
+async fn ten_thousand_readers_of_a_killed_server_come_back_and_are_served(
     #[values(Mode::Embedded, Mode::Node)] mode: Mode,
 ) {
     let _alone = TURN.lock().await;
@@ -113,17 +113,8 @@ async fn ten_thousand_readers_of_a_killed_server_come_back_at_once_and_are_serve
     let id = started(&process).await;
     append(&process, &id, ENTRIES.0).await;
     let new = (0..READERS).map(|_| Told::default()).collect();
-    let t = Instant::now();
     let (reading, satisfied) = all_read(&process, &id, new, |told| told.last == ENTRIES.0);
     until_all(&satisfied).await;
-    eprintln!(
-        "first {:?} asked {} done {} rss {} hwm {}",
-        t.elapsed(),
-        figure(&process, "stream_reads_asked_total").await,
-        figure(&process, "stream_reads_done_total").await,
-        memory(&process, "VmRSS"),
-        memory(&process, "VmHWM")
-    );
     process.kill();
     let told = all_of(reading).await;
     assert!(told.iter().all(|(_, is_over)| !is_over), "they were cut off");
@@ -132,33 +123,29 @@ async fn ten_thousand_readers_of_a_killed_server_come_back_at_once_and_are_serve
 
     let process = Process::start(&ground).await;
     let told = told.into_iter().map(|(told, _)| told).collect();
-    let t = Instant::now();
     // They know all there is, so what says that a reader is back is the comment that opens its stream.
     let (reading, satisfied) = all_read(&process, &id, told, |told| told.retries.len() == 2);
-    let (answers, slowest) = work_beside(&process, &satisfied).await;
+    let answers = work_beside(&process, &satisfied).await;
     until_all(&satisfied).await;
-    eprintln!(
-        "storm {:?} {answers} {slowest:?} asked {} done {} rss {} hwm {}",
-        t.elapsed(),
-        figure(&process, "stream_reads_asked_total").await,
-        figure(&process, "stream_reads_done_total").await,
-        memory(&process, "VmRSS"),
-        memory(&process, "VmHWM")
-    );
-    assert!(answers > 0 && slowest < PATIENCE / 2, "{answers} answers, the slowest in {slowest:?}");
+    assert!(answers >= 9, "{answers} answers to others meanwhile");
     assert_eq!(figure(&process, "streams_open ").await, READERS);
     append(&process, &id, ENTRIES.1).await;
     process.post(&format!("/tasks/{id}/complete"), &json!({})).await;
+    let mut refusals = 0;
     for (told, is_over) in all_of(reading).await {
         assert!(told.has_ended && is_over, "{told:?}");
         assert_eq!(told.last, ENTRIES.0 + ENTRIES.1);
+        refusals += told.refusals;
     }
     let asked = figure(&process, "stream_reads_asked_total").await;
     let done = figure(&process, "stream_reads_done_total").await;
-    eprintln!("end {:?} asked {asked} done {done} hwm {}", t.elapsed(), memory(&process, "VmHWM"));
-    assert!(asked >= 2 * READERS, "each asks whether the task has ended, and for what it missed");
-    assert!(done <= READERS / 10, "{done} reads for {READERS} readers");
     let each = memory(&process, "VmHWM") / READERS as u64;
+    println!(
+        "{asked} reads asked for, {done} done; {refusals} refusals; {answers} answers to others; {each} KiB a stream"
+    );
+    assert!(asked >= 2 * READERS, "each asks whether the task has ended, and for what it missed");
+    assert!(done <= READERS / 5, "{done} reads for {READERS} readers");
+    assert!(refusals <= READERS / 20, "{refusals} refusals");
     assert!(each < 64, "{each} KiB at most for each");
     let none_open = async || (figure(&process, "streams_open ").await == 0).then_some(());
     eventually(none_open).await;
@@ -190,7 +177,7 @@ async fn a_stream_on_which_nothing_happens_costs_little() {
     }
     let open = async |number: usize| {
         let (id, mut told) = (&tasks[number / PER_TASK], Told::default());
-        let mut tap = Tap::open(process.address(), number, id, &told).await;
+        let mut tap = Tap::open(process.address(), number, id, &mut told).await;
         assert!(tap.read(&mut told, |told| told.retries.len() == 1).await, "it is open");
         (tap, told)
     };
@@ -205,7 +192,7 @@ async fn a_stream_on_which_nothing_happens_costs_little() {
     }
     let grown = memory(&process, "VmRSS").saturating_sub(before);
     let each = grown * 1024 / (STREAMS - STREAMS / 10) as u64;
-    eprintln!("each {each}");
+    println!("{each} bytes a stream");
     for id in &tasks {
         append(&process, id, 1).await;
     }

@@ -4,6 +4,7 @@
 //! repeat, chunks of whole frames, one end.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,6 +16,8 @@ pub struct Told {
     pub last: u64,
     /// When to come back, in milliseconds, each time it was said.
     pub retries: Vec<u64>,
+    /// How often it was refused and came again.
+    pub refusals: usize,
     /// Whether the end came.
     pub has_ended: bool,
 }
@@ -25,14 +28,32 @@ pub struct Tap {
     socket: TcpStream,
     /// What is not taken apart yet.
     bytes: Vec<u8>,
-    has_head: bool,
     is_over: bool,
 }
 
 impl Tap {
-    /// Asks for a task's stream behind what was told already. Taps of different `number`s have different addresses:
+    /// Asks for a task's stream behind what was told already, until it is not refused any more. Taps of different `number`s have different addresses:
     /// one has no more than 28,000 connections to a server.
-    pub async fn open(server: SocketAddr, number: usize, task: &str, told: &Told) -> Self {
+    pub async fn open(server: SocketAddr, number: usize, task: &str, told: &mut Told) -> Self {
+        loop {
+            let mut tap = Self::ask(server, number, task, told).await;
+            let has_head = tap.read_head().await;
+            assert!(has_head, "the server is gone");
+            let head = tap.head();
+            if head.starts_with("HTTP/1.1 200 OK\r\n") {
+                tap.take(told);
+                return tap;
+            }
+            // It may be refused while the server has more to do than it can: it comes again when it is told to.
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            told.refusals += 1;
+            let after = head.lines().find_map(|line| line.strip_prefix("retry-after: "));
+            let after = after.expect("when to come again").parse().expect("seconds");
+            tokio::time::sleep(Duration::from_secs(after)).await;
+        }
+    }
+
+    async fn ask(server: SocketAddr, number: usize, task: &str, told: &Told) -> Self {
         let last_byte = 2 + u8::try_from(number % 8).expect("a small number");
         let socket = TcpSocket::new_v4().expect("a socket");
         let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last_byte), 0));
@@ -43,7 +64,24 @@ impl Tap {
             told.last
         );
         socket.write_all(request.as_bytes()).await.expect("a server that reads");
-        Self { socket, bytes: Vec::new(), has_head: false, is_over: false }
+        Self { socket, bytes: Vec::new(), is_over: false }
+    }
+
+    /// Reads until the answer's head is there; `false` where it does not come.
+    async fn read_head(&mut self) -> bool {
+        while !self.bytes.windows(4).any(|four| four == b"\r\n\r\n") {
+            if !self.socket.read_buf(&mut self.bytes).await.is_ok_and(|read| read > 0) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the head from what is there.
+    fn head(&mut self) -> String {
+        let end = self.bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+        let head = self.bytes.drain(..end + 4).collect();
+        String::from_utf8(head).expect("UTF-8")
     }
 
     /// Reads on until `enough`, or until the server is gone: then `false`.
@@ -65,27 +103,19 @@ impl Tap {
     fn take(&mut self, told: &mut Told) {
         let mut taken = 0;
         while let Some(length) = self.whole(taken) {
-            if self.has_head {
-                let chunk = &self.bytes[taken..taken + length];
-                let line = chunk.windows(2).position(|two| two == b"\r\n").expect("a size");
-                let frames = std::str::from_utf8(&chunk[line + 2..length - 2]).expect("UTF-8");
-                self.is_over = frames.is_empty();
-                told.hear(frames);
-            } else {
-                assert!(self.bytes.starts_with(b"HTTP/1.1 200 OK\r\n"), "{self:?}");
-                self.has_head = true;
-            }
+            let chunk = &self.bytes[taken..taken + length];
+            let line = chunk.windows(2).position(|two| two == b"\r\n").expect("a size");
+            let frames = std::str::from_utf8(&chunk[line + 2..length - 2]).expect("UTF-8");
+            self.is_over = frames.is_empty();
+            told.hear(frames);
             taken += length;
         }
         self.bytes.drain(..taken);
     }
 
-    /// The length of the head or chunk that begins here, if all of it is there.
+    /// The length of the chunk that begins here, if all of it is there.
     fn whole(&self, begin: usize) -> Option<usize> {
         let bytes = &self.bytes[begin..];
-        if !self.has_head {
-            return Some(bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4);
-        }
         let line = bytes.windows(2).position(|two| two == b"\r\n")?;
         let size = std::str::from_utf8(&bytes[..line]).expect("a size");
         let length = line + 2 + usize::from_str_radix(size, 16).expect("a size") + 2;
