@@ -37,6 +37,7 @@
 //! | `why` | why a task stands where it stands; who asks for work |
 //! | `outage` | a broker that is away |
 
+mod behind;
 mod bulk;
 mod cancel;
 mod claim;

@@ -129,15 +129,12 @@ impl Told {
         for line in frames.lines() {
             if let Some(id) = line.strip_prefix("id: ") {
                 assert!(!self.has_ended, "nothing comes behind the end: {line}");
-                match id.strip_suffix("-end") {
-                    Some(last) => {
-                        assert_eq!(last.parse(), Ok(self.last), "the end is behind the last");
-                        self.has_ended = true;
-                    }
-                    None => {
-                        assert_eq!(id.parse(), Ok(self.last + 1), "each once and in order");
-                        self.last += 1;
-                    }
+                if let Some(last) = id.strip_suffix("-end") {
+                    assert_eq!(last.parse(), Ok(self.last), "the end is behind the last");
+                    self.has_ended = true;
+                } else {
+                    assert_eq!(id.parse(), Ok(self.last + 1), "each once and in order");
+                    self.last += 1;
                 }
             } else if let Some(retry) = line.strip_prefix("retry: ") {
                 self.retries.push(retry.parse().expect("milliseconds"));

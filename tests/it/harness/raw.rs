@@ -52,6 +52,19 @@ impl Raw {
         tokio::time::timeout(PATIENCE, read).await.expect("an answer in time")
     }
 
+    /// What comes until `text` has come, and what came with it.
+    pub async fn until(&mut self, text: &str) -> String {
+        let read = async {
+            let mut bytes = Vec::new();
+            while !String::from_utf8_lossy(&bytes).contains(text) {
+                let read = self.stream.read_buf(&mut bytes).await.expect("an open connection");
+                assert!(read > 0, "closed before {text:?}: {}", String::from_utf8_lossy(&bytes));
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("it comes in time")
+    }
+
     /// Everything until the server closes, which it must; a reset is a close.
     pub async fn rest(&mut self) -> String {
         let read = async {
