@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 /// Where the nine calls live.
 pub(crate) const API: &str = "/api/v1";
 
+/// What a page of a browser asks for, and what the rest of the API answers with.
+const ACCEPTED: &str = "text/event-stream, application/json";
+
 /// A kept-alive connection that carries one request at a time.
 ///
 /// Whoever awaits an answer also drives the connection: a second task for that, as is usual, would
@@ -80,10 +83,14 @@ impl Connection {
         self.exchange(Method::POST, path, body).await
     }
 
-    /// Opens a stream of events, which keeps the connection for itself.
-    pub(crate) async fn track(mut self, task: &str) -> Result<EventStream> {
-        let path = format!("{API}/tasks/{task}/track");
-        let response = self.send(Method::GET, &path, Bytes::new()).await?;
+    /// Opens the stream of a task, which keeps the connection for itself.
+    pub(crate) async fn track(self, task: &str) -> Result<EventStream> {
+        self.events(&format!("{API}/tasks/{task}/track")).await
+    }
+
+    /// Opens any stream of events.
+    pub(crate) async fn events(mut self, path: &str) -> Result<EventStream> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
         let status = response.status();
         if status != StatusCode::OK {
             bail!("GET {path} answered {status}");
@@ -107,6 +114,10 @@ impl Connection {
         self.wire.alongside(self.sender.ready()).await??;
         let mut request =
             Request::builder().method(&method).uri(path).header(header::HOST, &self.host);
+        if method == Method::GET {
+            // Other servers have other kinds of streams besides.
+            request = request.header(header::ACCEPT, HeaderValue::from_static(ACCEPTED));
+        }
         if method == Method::POST {
             request =
                 request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,12 +1,17 @@
 //! The closed loop: each worker on its own connection does its step again as soon as the last is
 //! answered. What ends inside the window counts; what ends in the warm-up before it is checked as
 //! well, and not counted.
+//!
+//! A worker has an HTTP connection ([`Worker`]), or whatever it brought itself ([`Turn`]): the
+//! baselines talk to Postgres, and what is measured in process calls the service.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
+use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +20,15 @@ use crate::cli::Options;
 use crate::client::Connection;
 use crate::clock;
 use crate::procfs;
+use crate::profile::Recording;
+use crate::sql::Place;
 
 /// What a scenario is played on: a running server, the means to see what it costs, and the options.
 pub(crate) struct Stage<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) meter: Meter,
+    /// Where the server keeps its tasks, for what is prepared behind its back.
+    pub(crate) place: Option<Place>,
     pub(crate) options: &'a Options,
     /// The length of the measured window.
     pub(crate) seconds: f64,
@@ -29,6 +38,12 @@ pub(crate) struct Stage<'a> {
 pub(crate) trait Worker: Send + 'static {
     /// One operation, checked. An error voids the figure.
     fn step(&mut self, connection: &mut Connection) -> impl Future<Output = Result<Step>> + Send;
+}
+
+/// The same of a worker that needs no connection of ours.
+pub(crate) trait Turn: Send + 'static {
+    /// One operation, checked. An error voids the figure.
+    fn turn(&mut self) -> impl Future<Output = Result<Step>> + Send;
 }
 
 /// How a step went when it did not fail.
@@ -51,29 +66,40 @@ pub(crate) struct Window {
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
     pub(crate) server: u32,
-    /// The roots of their process trees; empty when they are not known.
-    pub(crate) stores: Vec<u32>,
+    /// The roots of their process trees, where they are known.
+    pub(crate) stores: Option<Behind<u32>>,
+    /// Where the server's stacks in the window are written, if that is asked for.
+    pub(crate) profile: Option<PathBuf>,
+}
+
+/// Something of each of the two databases.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Behind<T> {
+    pub(crate) postgres: T,
+    pub(crate) redis: T,
 }
 
 /// CPU time used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cpu {
     pub(crate) server: Duration,
-    pub(crate) stores: Option<Duration>,
+    pub(crate) stores: Option<Behind<Duration>>,
     pub(crate) driver: Duration,
 }
 
 /// What one round of one scenario yielded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Sample {
     /// Operations per second; for the memory scenario KiB per stream.
     pub(crate) value: f64,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+    /// Seconds, as are the next two.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
     /// CPU-seconds of the server per 1,000 operations.
     pub(crate) server_cpu: f64,
     /// The same of Postgres and Redis.
-    pub(crate) stores_cpu: Option<f64>,
+    pub(crate) stores_cpu: Option<Behind<f64>>,
     /// Cores the driver used. Near the number of its threads, it is the driver that was measured.
     pub(crate) driver: f64,
 }
@@ -84,16 +110,41 @@ pub(crate) struct Driven<W> {
     pub(crate) workers: Vec<W>,
 }
 
-/// Runs the workers through a warm-up and the window.
+/// A worker and its connection.
+struct Connected<W> {
+    worker: W,
+    connection: Connection,
+}
+
+impl<W: Worker> Turn for Connected<W> {
+    async fn turn(&mut self) -> Result<Step> {
+        self.worker.step(&mut self.connection).await
+    }
+}
+
+/// Runs the workers through a warm-up and the window, each on a connection of its own.
 pub(crate) async fn drive<W: Worker>(stage: &Stage<'_>, workers: Vec<W>) -> Result<Driven<W>> {
     let connections = Connection::open_many(stage.address, workers.len()).await?;
-    let window = stage.window();
+    let connected = workers.into_iter().zip(connections);
+    let turns =
+        connected.map(|(worker, connection)| Connected { worker, connection }).collect::<Vec<_>>();
+    let driven = drive_turns(stage.window(), &stage.meter, turns).await?;
+    let workers = driven.workers.into_iter().map(|turn| turn.worker).collect();
+    Ok(Driven { sample: driven.sample, workers })
+}
+
+/// Runs workers that need no connection.
+pub(crate) async fn drive_turns<W: Turn>(
+    window: Window,
+    meter: &Meter,
+    workers: Vec<W>,
+) -> Result<Driven<W>> {
     let stop = CancellationToken::new();
     let mut crew = JoinSet::new();
-    for (worker, connection) in workers.into_iter().zip(connections) {
-        crew.spawn(work(worker, connection, window, stop.clone()));
+    for worker in workers {
+        crew.spawn(work(worker, window, stop.clone()));
     }
-    let cpu = window.metered(&stage.meter, &stop).await?;
+    let cpu = window.metered(meter, &stop).await?;
 
     let (mut ops, mut latencies, mut last, mut workers) = (0, Vec::new(), window.begin, Vec::new());
     while let Some(shift) = crew.join_next().await {
@@ -120,9 +171,8 @@ struct Shift<W> {
     last: Instant,
 }
 
-async fn work<W: Worker>(
+async fn work<W: Turn>(
     worker: W,
-    mut connection: Connection,
     window: Window,
     stop: CancellationToken,
 ) -> Result<Shift<W>> {
@@ -133,7 +183,7 @@ async fn work<W: Worker>(
             return Ok(shift);
         }
         // A fault ends the round at once: nothing that follows it could be used.
-        match shift.worker.step(&mut connection).await.inspect_err(|_| stop.cancel())? {
+        match shift.worker.turn().await.inspect_err(|_| stop.cancel())? {
             Step::Did(ops) => {
                 let ended = clock::now();
                 if window.holds(ended) {
@@ -150,12 +200,17 @@ async fn work<W: Worker>(
 impl Stage<'_> {
     /// A window that begins after the warm-up.
     pub(crate) fn window(&self) -> Window {
-        let begin = clock::now() + Duration::from_secs_f64(self.options.warmup);
-        Window { begin, end: begin + Duration::from_secs_f64(self.seconds) }
+        Window::after_warmup(self.options, self.seconds)
     }
 }
 
 impl Window {
+    /// `seconds` that begin after the warm-up of a run.
+    pub(crate) fn after_warmup(options: &Options, seconds: f64) -> Self {
+        let begin = clock::now() + Duration::from_secs_f64(options.warmup);
+        Self { begin, end: begin + Duration::from_secs_f64(seconds) }
+    }
+
     pub(crate) fn holds(&self, instant: Instant) -> bool {
         (self.begin..=self.end).contains(&instant)
     }
@@ -166,12 +221,17 @@ impl Window {
             () = sleep_until(self.begin.into()) => {}
             () = stop.cancelled() => {}
         }
+        let recording = meter.record()?;
         let before = meter.read()?;
         tokio::select! {
             () = sleep_until(self.end.into()) => {}
             () = stop.cancelled() => {}
         }
-        Ok(meter.read()?.since(before))
+        let used = meter.read()?.since(before);
+        if let Some(recording) = recording {
+            recording.finish()?;
+        }
+        Ok(used)
     }
 }
 
@@ -179,12 +239,19 @@ impl Meter {
     pub(crate) fn read(&self) -> Result<Cpu> {
         let server = procfs::cpu(self.server).context("the server is gone")?;
         let driver = procfs::cpu(std::process::id())?;
-        let mut stores = (!self.stores.is_empty()).then_some(Duration::ZERO);
-        for &root in &self.stores {
-            let tree = procfs::tree_cpu(root)?;
-            stores = stores.map(|sum| sum + tree);
-        }
+        let stores = match self.stores {
+            Some(Behind { postgres, redis }) => Some(Behind {
+                postgres: procfs::tree_cpu(postgres)?,
+                redis: procfs::tree_cpu(redis)?,
+            }),
+            None => None,
+        };
         Ok(Cpu { server, stores, driver })
+    }
+
+    /// Begins to record where the server's time goes, if that is asked for.
+    pub(crate) fn record(&self) -> Result<Option<Recording>> {
+        self.profile.as_ref().map(|file| Recording::start(self.server, file)).transpose()
     }
 }
 
@@ -192,10 +259,10 @@ impl Cpu {
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             server: self.server.saturating_sub(before.server),
-            stores: self
-                .stores
-                .zip(before.stores)
-                .map(|(after, before)| after.saturating_sub(before)),
+            stores: self.stores.zip(before.stores).map(|(after, before)| Behind {
+                postgres: after.postgres.saturating_sub(before.postgres),
+                redis: after.redis.saturating_sub(before.redis),
+            }),
             driver: self.driver.saturating_sub(before.driver),
         }
     }
@@ -228,16 +295,29 @@ impl Sample {
         for &latency in latencies {
             histogram.record(latency)?;
         }
-        let quantile = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
+        let quantile = |quantile| {
+            Duration::from_nanos(histogram.value_at_quantile(quantile)).as_secs_f64()
+        };
         let per_thousand = |used: Duration| used.as_secs_f64() * 1_000.0 / float(ops);
         Ok(Self {
             value,
             p50: quantile(0.5),
             p99: quantile(0.99),
+            p999: quantile(0.999),
             server_cpu: per_thousand(cpu.server),
-            stores_cpu: cpu.stores.map(per_thousand),
+            stores_cpu: cpu.stores.map(|stores| Behind {
+                postgres: per_thousand(stores.postgres),
+                redis: per_thousand(stores.redis),
+            }),
             driver: cpu.driver.as_secs_f64() / elapsed.as_secs_f64(),
         })
+    }
+}
+
+impl Sample {
+    /// CPU of all servers together.
+    pub(crate) fn all_cpu(&self) -> f64 {
+        self.server_cpu + self.stores_cpu.map_or(0.0, |stores| stores.postgres + stores.redis)
     }
 }
 

@@ -2,12 +2,9 @@
 //! thread, in a process of its own. What the server does beyond that is the server's; what the
 //! machine, the kernel and the HTTP library cost today is in both.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::serve::ListenerExt;
@@ -20,21 +17,15 @@ use crate::cli::{self, Options};
 use crate::client::Connection;
 use crate::clock;
 use crate::drive::{Meter, Sample, Stage, Step, Worker, drive, float};
+use crate::helper::{Helper, listens_at};
+use crate::openloop::{self, Arrival, Client};
 use crate::procfs;
 use crate::scenarios::{Kind, Scenario};
 
-/// Serves until the driver is gone: the pipe that is this process's input closes with it, however
-/// it ends.
+/// Serves until the driver is gone.
 pub(crate) async fn serve() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let mut output = std::io::stdout();
-    writeln!(output, "{}", listener.local_addr()?)?;
-    output.flush()?;
-    std::thread::spawn(|| {
-        // Whether it ends in an error or in nothing, the other end is closed.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    listens_at(listener.local_addr()?)?;
     let listener = listener.tap_io(|socket| {
         // Without it the echo would only be slower; the driver sets its own end and fails there if
         // it cannot.
@@ -48,66 +39,61 @@ async fn echo(Json(body): Json<Box<RawValue>>) -> Json<Box<RawValue>> {
     Json(body)
 }
 
-/// The echo endpoint's process, ended when this is dropped.
-pub(crate) struct Echo {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Echo {
-    /// The echo's own figure for the connections, the body and the measure of a scenario.
-    pub(crate) async fn measure(options: &Options, scenario: &Scenario) -> Result<Sample> {
-        let echo = Self::start()?;
-        let meter = Meter { server: echo.process.id(), stores: Vec::new() };
-        let stage =
-            Stage { address: echo.address, meter, options, seconds: options.echo_seconds() };
-        let load = scenario.echo_load(options);
-        if matches!(scenario.kind, Kind::IdleStreams) {
-            return idle_connections(&stage, load.connections, load.body).await;
+/// The echo endpoint's own figure for the connections, the body and the measure of a scenario. Where
+/// the scenario kept to a rate, the echo gets the rate that `subject` reached.
+pub(crate) async fn measure(
+    options: &Options,
+    scenario: &Scenario,
+    subject: &Sample,
+) -> Result<Sample> {
+    let echo = Helper::start(cli::ECHO_SERVER)?;
+    let meter = Meter { server: echo.id(), stores: None, profile: None };
+    let seconds = options.echo_seconds();
+    let stage = Stage { address: echo.address, meter, place: None, options, seconds };
+    let load = scenario.echo_load(options);
+    match scenario.kind {
+        Kind::IdleStreams => idle_connections(&stage, load.connections, load.body).await,
+        Kind::Open { .. } => {
+            let connections = Connection::open_many(echo.address, load.connections).await?;
+            let client = Exchange { body: load.body };
+            let rate = subject.value;
+            openloop::measure(connections, rate, stage.window(), &stage.meter, client).await
         }
-        let worker = || Exchange { body: load.body.clone() };
-        let workers = (0..load.connections).map(|_| worker()).collect();
-        Ok(drive(&stage, workers).await?.sample)
-    }
-
-    fn start() -> Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg(cli::ECHO_SERVER)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the echo endpoint could not be started")?;
-        let output = process.stdout.take();
-        let mut echo = Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let mut line = String::new();
-        BufReader::new(output.context("the echo endpoint has no output")?).read_line(&mut line)?;
-        echo.address =
-            line.trim().parse().context("the echo endpoint did not say where it listens")?;
-        Ok(echo)
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        // It may have ended already, which is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        _ => {
+            let worker = || Exchange { body: load.body.clone() };
+            let workers = (0..load.connections).map(|_| worker()).collect();
+            Ok(drive(&stage, workers).await?.sample)
+        }
     }
 }
 
 /// What the scenario's connections send instead of the scenario.
+#[derive(Clone)]
 struct Exchange {
     body: Bytes,
 }
 
-impl Worker for Exchange {
-    async fn step(&mut self, connection: &mut Connection) -> Result<Step> {
+impl Exchange {
+    async fn exchange(&self, connection: &mut Connection) -> Result<()> {
         let reply = connection
             .post("/echo", self.body.clone())
             .await?
             .expect(StatusCode::OK, "the echo")?;
         ensure!(reply.body == self.body, "the echo answered something else than it was sent");
+        Ok(())
+    }
+}
+
+impl Worker for Exchange {
+    async fn step(&mut self, connection: &mut Connection) -> Result<Step> {
+        self.exchange(connection).await?;
         Ok(Step::Did(1))
+    }
+}
+
+impl Client for Exchange {
+    async fn send(&self, connection: &mut Connection, _: Arrival) -> Result<()> {
+        self.exchange(connection).await
     }
 }
 

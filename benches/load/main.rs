@@ -20,72 +20,67 @@
 //! | --- | --- |
 //! | [`cli`] | the options |
 //! | [`client`], [`sse`] | one connection; the frames of a stream and their order |
-//! | [`drive`] | the closed loop, its window, and the sample it yields |
-//! | [`echo`], [`server`], [`stores`] | what is measured, and the databases lent to it |
-//! | [`procfs`] | CPU time, memory, limits and conditions as Linux tells them |
+//! | [`drive`], [`openloop`] | the closed loop, its window, and the sample it yields; the open loop |
+//! | [`server`], [`stores`], [`sql`] | what is measured, the databases lent to it, and its tables |
+//! | [`helper`], [`echo`], [`bare`] | what it is held against, in processes of their own |
+//! | [`procfs`], [`profile`] | CPU time, memory, limits and conditions as Linux tells them; stacks |
 //! | [`seed`], [`wire`] | the tasks made beforehand; the parts of answers several scenarios read |
 //! | [`scenarios`] | the list of what is measured, a module for each kind |
-//! | [`report`], [`table`] | medians, ratios, and the tables |
+//! | [`growth`] | the same work over small and large tables, short and long logs |
+//! | [`peers`] | the same work by other products, and by ours without HTTP |
+//! | [`scale`] | what machines carry, computed from what was measured |
+//! | [`report`], [`targets`], [`bound`] | medians, ratios, and what they must be |
+//! | [`table`], [`grid`], [`marks`] | the tables, and the documents they are written into |
 
+mod bare;
+mod bound;
 mod cli;
 mod client;
 mod clock;
 mod drive;
 mod echo;
+mod grid;
+mod growth;
+mod helper;
+mod marks;
+mod openloop;
+mod peers;
 mod procfs;
+mod profile;
 mod report;
+mod run;
+mod scale;
 mod scenarios;
 mod seed;
 mod server;
+mod sql;
 mod sse;
 mod stores;
 mod table;
+mod targets;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Cli, Command, Mode, Options};
-use crate::drive::{Meter, Sample, Stage};
-use crate::echo::Echo;
-use crate::report::{Conditions, Figure, Pair};
-use crate::scenarios::Scenario;
-use crate::server::Server;
-use crate::stores::Stores;
+use crate::cli::{Cli, Command, Options};
+
+/// The server's allocator: what is measured in process is to have it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // `cargo test --all-targets` and nextest call every benchmark too, with the arguments of a test
     // harness: minutes of load on two cores are not what they ask for.
-    if !std::env::args().any(|argument| argument == "--bench" || argument == cli::ECHO_SERVER) {
+    let helpers = [cli::ECHO_SERVER, cli::BARE_WRITER, cli::IN_PROCESS];
+    if !std::env::args().any(|argument| argument == "--bench" || helpers.contains(&&*argument)) {
         eprintln!("the load driver does nothing unless it is run by cargo bench (or with --bench)");
         return ExitCode::SUCCESS;
     }
-    let mut cli = Cli::parse();
-    let runtime = match cli.options.driver_threads {
-        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        threads => {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
-        }
-    };
-    let outcome = runtime.context("no runtime").and_then(|runtime| {
-        runtime.block_on(async {
-            match cli.command {
-                Some(Command::EchoServer) => echo::serve().await.map(|()| true),
-                None if cli.options.list => {
-                    print!("{}", table::list(scenarios::ALL));
-                    Ok(true)
-                }
-                None => {
-                    cli.options.fit(procfs::open_files()?);
-                    bench(&cli.options).await
-                }
-            }
-        })
-    });
-    match outcome {
+    match start(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -95,139 +90,62 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures what was asked for and prints it; false when a figure is void or the run was
-/// interrupted.
-async fn bench(options: &Options) -> Result<bool> {
-    let chosen: Vec<&'static Scenario> =
-        scenarios::ALL.iter().filter(|scenario| options.wants(scenario.name)).collect();
-    if chosen.is_empty() {
-        bail!("no scenario matches --only; see --list");
-    }
-    if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: its figures mean nothing (use cargo bench)");
-    }
-    std::fs::create_dir_all(&options.data_dir)
-        .with_context(|| options.data_dir.display().to_string())?;
-    let stores = node_stores(options).await?;
-    let conditions = Conditions::gather(options, stores.as_ref());
-
-    let mut figures = Vec::new();
-    let finished = tokio::select! {
-        () = measure_all(options, stores.as_ref(), &chosen, &mut figures) => true,
-        () = interrupted() => {
-            eprintln!("interrupted: what was measured so far follows");
-            false
+/// Does what was asked for; false when a figure is void or the run was interrupted.
+fn start(cli: Cli) -> Result<bool> {
+    let Cli { command, mut options } = cli;
+    match command {
+        Some(Command::BareWriter) => return bare::writer::serve().map(|()| true),
+        Some(Command::InProcess(order)) => return peers::inprocess::serve(&order).map(|()| true),
+        Some(Command::Scale(from)) => {
+            let text = scale::render(&from.figures)?;
+            return deliver(&options, "scale", &text).map(|()| true);
         }
+        None if options.list => {
+            print!("{}", table::list(scenarios::ALL));
+            return Ok(true);
+        }
+        _ => {}
+    }
+    let runtime = match options.driver_threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+        }
+    }
+    .context("no runtime")?;
+    runtime.block_on(async {
+        match command {
+            Some(Command::EchoServer) => return echo::serve().await.map(|()| true),
+            _ => options.fit(procfs::open_files()?),
+        }
+        if cfg!(debug_assertions) {
+            eprintln!("this is a debug build: its figures mean nothing (use cargo bench)");
+        }
+        for folder in [Some(&options.data_dir), options.profile.as_ref()].into_iter().flatten() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        match command {
+            Some(Command::Growth(sizes)) => growth::measure(&options, &sizes).await,
+            Some(Command::Peers(peers)) => peers::measure(&options, &peers).await,
+            _ => run::bench(&options).await,
+        }
+    })
+}
+
+/// Prints a part of the report, or writes it into the document that has a place for it.
+fn deliver(options: &Options, name: &str, text: &str) -> Result<()> {
+    let Some(path) = &options.into else {
+        println!("{text}");
+        return Ok(());
     };
-    if let Some(stores) = &stores {
-        stores
-            .sweep()
-            .await
-            .context("what this run made in Postgres and Redis could not be removed")?;
-    }
-    print!("{}", table::render(&conditions, &figures, options.markdown));
-    Ok(finished && figures.iter().all(|figure| figure.outcome.is_ok()))
+    write_between(path, name, text)
 }
 
-/// Node mode needs two servers this driver does not start; without them it is left out, and says
-/// so.
-async fn node_stores(options: &Options) -> Result<Option<Stores>> {
-    if options.mode == Mode::Embedded {
-        return Ok(None);
-    }
-    match (&options.database_url, &options.redis_url) {
-        (Some(database), Some(redis)) => Stores::connect(database, redis, options).await.map(Some),
-        _ if options.mode == Mode::Node => {
-            bail!("node mode needs BENCH_DATABASE_URL and BENCH_REDIS_URL")
-        }
-        _ => {
-            eprintln!("node mode is left out: it needs BENCH_DATABASE_URL and BENCH_REDIS_URL");
-            Ok(None)
-        }
-    }
-}
-
-async fn measure_all(
-    options: &Options,
-    stores: Option<&Stores>,
-    chosen: &[&'static Scenario],
-    figures: &mut Vec<Figure>,
-) {
-    let embedded = (options.mode != Mode::Node).then_some((Mode::Embedded, None));
-    let node = stores.map(|stores| (Mode::Node, Some(stores)));
-    for (mode, stores) in embedded.into_iter().chain(node) {
-        for &scenario in chosen {
-            let outcome = measure(options, stores, mode, scenario)
-                .await
-                .map_err(|error| format!("{error:#}"));
-            if let Err(reason) = &outcome {
-                eprintln!("{mode} {}: VOID: {reason}", scenario.name);
-            }
-            figures.push(Figure { mode, scenario, outcome });
-        }
-    }
-}
-
-/// Every round of one scenario, each beside its echo. The first fault voids them all: a median over
-/// the rounds that happened to go well would hide it.
-async fn measure(
-    options: &Options,
-    stores: Option<&Stores>,
-    mode: Mode,
-    scenario: &'static Scenario,
-) -> Result<Vec<Pair>> {
-    let mut pairs = Vec::new();
-    for round in 1..=options.rounds {
-        let subject = bounded(options, play(options, stores, scenario)).await;
-        if let Some(stores) = stores {
-            let swept = stores.sweep().await;
-            swept.context("the round's database and keys could not be removed")?;
-        }
-        let subject = subject.with_context(|| format!("round {round}"))?;
-        let echo = bounded(options, Echo::measure(options, scenario)).await;
-        let echo = echo.with_context(|| format!("the echo of round {round}"))?;
-        let pair = Pair { subject, echo };
-        let (name, line) = (scenario.name, table::progress(scenario, &pair));
-        eprintln!("{mode} {name}, round {round} of {}: {line}", options.rounds);
-        pairs.push(pair);
-    }
-    Ok(pairs)
-}
-
-/// One round, on a server of its own over an empty store: none inherits the backlog, the caches or
-/// the memory of another.
-async fn play(
-    options: &Options,
-    stores: Option<&Stores>,
-    scenario: &'static Scenario,
-) -> Result<Sample> {
-    let lease = match stores {
-        Some(stores) => Some(stores.lend().await?),
-        None => None,
-    };
-    let mut server = Server::start(options, lease.as_ref()).await?;
-    let meter =
-        Meter { server: server.id(), stores: stores.map(Stores::process_ids).unwrap_or_default() };
-    let stage = Stage { address: server.address(), meter, options, seconds: options.seconds };
-    let sample = scenario.run(&stage).await;
-    sample.map_err(|error| server.obituary(error))
-}
-
-/// A server that hangs must not hang the run.
-async fn bounded(options: &Options, round: impl Future<Output = Result<Sample>>) -> Result<Sample> {
-    tokio::time::timeout(options.deadline(), round)
-        .await
-        .unwrap_or_else(|_| bail!("it did not finish within {:?}", options.deadline()))
-}
-
-/// The two signals that ask a process to end. Left to their default they would leave the server
-/// running, and its database lent.
-async fn interrupted() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+fn write_between(path: &Path, name: &str, text: &str) -> Result<()> {
+    let document = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let written = marks::replaced(&document, name, text)
+        .with_context(|| format!("{} has no marks for {name}", path.display()))?;
+    std::fs::write(path, written).with_context(|| path.display().to_string())?;
+    eprintln!("{name}: written into {}", path.display());
+    Ok(())
 }

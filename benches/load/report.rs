@@ -3,32 +3,34 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use serde::Serialize;
 
+use crate::bound::median;
 use crate::cli::{Mode, Options};
-use crate::drive::Sample;
+use crate::drive::{Behind, Sample};
 use crate::procfs;
 use crate::scenarios::Scenario;
 use crate::server;
 use crate::stores::Stores;
 
-/// One round of a scenario and the echo measured right after it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pair {
+/// One round of a scenario, and what was measured right after it to hold it against.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Round {
     pub(crate) subject: Sample,
     pub(crate) echo: Sample,
+    pub(crate) bare: Option<Sample>,
 }
 
 /// All rounds of a scenario in one mode, or why there is no figure.
 pub(crate) struct Figure {
     pub(crate) mode: Mode,
     pub(crate) scenario: &'static Scenario,
-    pub(crate) outcome: Result<Vec<Pair>, String>,
+    pub(crate) outcome: Result<Vec<Round>, String>,
 }
 
 /// The medians of a figure. The ratios are medians of each round's ratio, not ratios of medians:
 /// what slowed a round slowed its echo too.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Summary {
     pub(crate) value: f64,
     pub(crate) lowest: f64,
@@ -36,51 +38,81 @@ pub(crate) struct Summary {
     /// Seconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    pub(crate) p999: f64,
     /// CPU-seconds per 1,000 operations.
     pub(crate) server_cpu: f64,
-    pub(crate) stores_cpu: Option<f64>,
+    pub(crate) stores_cpu: Option<Behind<f64>>,
     pub(crate) echo: f64,
+    /// CPU-seconds per 1,000 echoes.
+    pub(crate) echo_cpu: f64,
     /// Requests per second over echoes per second; for memory, KiB over KiB. Absent where the
-    /// driver set the pace.
+    /// driver set the pace, as is the next.
     pub(crate) ratio: Option<f64>,
-    /// CPU per request over CPU per echo.
+    /// Operations per second over echoes per second.
+    pub(crate) operations_to_echo: Option<f64>,
+    /// CPU of all servers per request over CPU per echo.
     pub(crate) cpu_ratio: f64,
+    pub(crate) p50_to_echo: f64,
+    pub(crate) p99_to_echo: f64,
+    /// The bare baseline, where there is one.
+    pub(crate) bare: Option<Baseline>,
     pub(crate) driver: f64,
 }
 
-impl Summary {
-    pub(crate) fn of(scenario: &Scenario, pairs: &[Pair]) -> Self {
-        let over = |read: &dyn Fn(&Pair) -> f64| median(pairs.iter().map(read).collect());
-        let values = || pairs.iter().map(|pair| pair.subject.value);
-        let requests = scenario.requests_per_operation();
-        Self {
-            value: over(&|pair| pair.subject.value),
-            lowest: values().fold(f64::INFINITY, f64::min),
-            highest: values().fold(0.0, f64::max),
-            p50: over(&|pair| pair.subject.p50.as_secs_f64()),
-            p99: over(&|pair| pair.subject.p99.as_secs_f64()),
-            server_cpu: over(&|pair| pair.subject.server_cpu),
-            stores_cpu: pairs
-                .iter()
-                .all(|pair| pair.subject.stores_cpu.is_some())
-                .then(|| over(&|pair| pair.subject.stores_cpu.unwrap_or_default())),
-            echo: over(&|pair| pair.echo.value),
-            ratio: (!scenario.is_paced())
-                .then(|| over(&|pair| pair.subject.value * requests / pair.echo.value)),
-            cpu_ratio: over(&|pair| pair.subject.server_cpu / requests / pair.echo.server_cpu),
-            driver: over(&|pair| pair.subject.driver),
-        }
-    }
+/// What a figure is to its bare baseline.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Baseline {
+    pub(crate) value: f64,
+    pub(crate) server_cpu: f64,
+    /// Rate over rate.
+    pub(crate) ratio: f64,
+    /// CPU of the server over that of the baseline, per operation.
+    pub(crate) cpu_ratio: f64,
 }
 
-/// The middle value, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
+impl Summary {
+    pub(crate) fn of(scenario: &Scenario, rounds: &[Round]) -> Self {
+        let over = |read: &dyn Fn(&Round) -> f64| median(rounds.iter().map(read).collect());
+        let values = || rounds.iter().map(|round| round.subject.value);
+        let requests = scenario.requests_per_operation();
+        let is_paced = scenario.is_paced();
+        let have_stores = rounds.iter().all(|round| round.subject.stores_cpu.is_some());
+        let stores = |read: &dyn Fn(Behind<f64>) -> f64| {
+            over(&|round| round.subject.stores_cpu.map_or(f64::NAN, read))
+        };
+        let have_bare = rounds.iter().all(|round| round.bare.is_some());
+        let bare = |read: &dyn Fn(&Sample, &Sample) -> f64| {
+            over(&|round| round.bare.map_or(f64::NAN, |bare| read(&round.subject, &bare)))
+        };
+        Self {
+            value: over(&|round| round.subject.value),
+            lowest: values().fold(f64::INFINITY, f64::min),
+            highest: values().fold(0.0, f64::max),
+            p50: over(&|round| round.subject.p50),
+            p99: over(&|round| round.subject.p99),
+            p999: over(&|round| round.subject.p999),
+            server_cpu: over(&|round| round.subject.server_cpu),
+            stores_cpu: have_stores.then(|| Behind {
+                postgres: stores(&|stores| stores.postgres),
+                redis: stores(&|stores| stores.redis),
+            }),
+            echo: over(&|round| round.echo.value),
+            echo_cpu: over(&|round| round.echo.server_cpu),
+            ratio: (!is_paced)
+                .then(|| over(&|round| round.subject.value * requests / round.echo.value)),
+            operations_to_echo: (!is_paced)
+                .then(|| over(&|round| round.subject.value / round.echo.value)),
+            cpu_ratio: over(&|round| round.subject.all_cpu() / requests / round.echo.server_cpu),
+            p50_to_echo: over(&|round| round.subject.p50 / round.echo.p50),
+            p99_to_echo: over(&|round| round.subject.p99 / round.echo.p99),
+            bare: have_bare.then(|| Baseline {
+                value: bare(&|_, bare| bare.value),
+                server_cpu: bare(&|_, bare| bare.server_cpu),
+                ratio: bare(&|subject, bare| subject.value / bare.value),
+                cpu_ratio: bare(&|subject, bare| subject.server_cpu / bare.server_cpu),
+            }),
+            driver: over(&|round| round.subject.driver),
+        }
     }
 }
 
@@ -110,7 +142,7 @@ impl Conditions {
             lines.push(format!("Embedded: data directory on {disk}"));
         }
         if let Some(stores) = stores {
-            let counted = if stores.process_ids().is_empty() {
+            let counted = if stores.process_ids().is_none() {
                 "their CPU time is not counted"
             } else {
                 "their CPU time is counted"
@@ -132,8 +164,13 @@ impl Conditions {
         ));
         lines.push(format!(
             "Sizes: {} readers of a fan-out (at most {} entries behind), {} idle streams, replays of \
-             {} entries, claims from {} pending tasks",
-            options.readers, options.ahead, options.streams, options.entries, options.backlog,
+             {} entries, claims from {} pending tasks, sweeps of {}",
+            options.readers,
+            options.ahead,
+            options.streams,
+            options.entries,
+            options.backlog,
+            options.overdue,
         ));
         lines.push(format!(
             "Echo: bare axum on 1 thread, same connections and body, {} s after each round",

@@ -62,6 +62,15 @@ pub(crate) async fn running(address: SocketAddr, count: u64) -> Result<Vec<Strin
     Ok((0..count).map(running_id).collect())
 }
 
+/// Appends the same request to each of the `count` tasks that [`running`] has started.
+pub(crate) async fn entries(address: SocketAddr, count: u64, request: Bytes) -> Result<()> {
+    post_all(address, count, StatusCode::OK, move |index| {
+        (format!("{API}/tasks/{}/progress", running_id(index)), request.clone())
+    })
+    .await
+    .context("appending to the tasks to work on")
+}
+
 /// Ends a running task well.
 pub(crate) async fn complete(connection: &mut Connection, task: &str, worker: &str) -> Result<()> {
     let body = Bytes::from(json!({ "workerId": worker, "result": { "rows": 1_000 } }).to_string());

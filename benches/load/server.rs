@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::cli::Options;
 use crate::client::Connection;
 use crate::clock;
+use crate::sql::Place;
 use crate::stores::Lease;
 
 /// Where cargo put the binary of this package, built with the profile of this benchmark.
@@ -27,33 +28,73 @@ pub(crate) struct Server {
     address: SocketAddr,
     /// Its data and its log; removed after the process has ended.
     directory: TempDir,
+    place: Place,
+}
+
+/// The tables of a database that no server is started on.
+pub(crate) fn migrate(options: &Options, lease: &Lease) -> Result<()> {
+    Server::prepare(options, Some(lease)).map(drop)
 }
 
 impl Server {
-    /// Starts it on a free port and waits until it says that it is ready.
-    pub(crate) async fn start(options: &Options, lease: Option<&Lease>) -> Result<Self> {
+    /// Starts it on a free port, with the settings of the run and these, and waits until it says that it
+    /// is ready.
+    pub(crate) async fn start(
+        options: &Options,
+        lease: Option<&Lease>,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let directory = Self::prepare(options, lease)?;
+        Self::start_in(options, lease, settings, directory).await
+    }
+
+    /// A directory for its data, and its tables.
+    pub(crate) fn prepare(options: &Options, lease: Option<&Lease>) -> Result<TempDir> {
         let directory = tempfile::Builder::new().prefix("load-").tempdir_in(&options.data_dir)?;
-        if lease.is_some() {
-            let migrated = command(options, lease, &directory)?.arg("migrate").status()?;
-            ensure!(
-                migrated.success(),
-                "task-tracker migrate: {migrated}\n{}",
-                tail(directory.path())
-            );
+        let migrated = command(options, lease, &directory)?.arg("migrate").status()?;
+        ensure!(
+            migrated.success(),
+            "task-tracker migrate: {migrated}\n{}",
+            tail(directory.path())
+        );
+        Ok(directory)
+    }
+
+    /// Where the tables are that were prepared.
+    pub(crate) fn place(lease: Option<&Lease>, directory: &TempDir) -> Place {
+        match lease {
+            Some(lease) => Place::Postgres(lease.database_url.clone()),
+            None => Place::Sqlite(directory.path().join("data/tracker.db")),
         }
+    }
+
+    /// Starts it over what was prepared.
+    pub(crate) async fn start_in(
+        options: &Options,
+        lease: Option<&Lease>,
+        settings: &[(&str, &str)],
+        directory: TempDir,
+    ) -> Result<Self> {
+        let place = Self::place(lease, &directory);
         let address = free_address()?;
         let process = command(options, lease, &directory)?
             .env("TASK_TRACKER_PORT", address.port().to_string())
+            .envs(settings.iter().copied())
             .arg("serve")
             .spawn()
             .with_context(|| format!("{BINARY} could not be started"))?;
-        let mut server = Self { process, address, directory };
+        let mut server = Self { process, address, directory, place };
         server.ready().await?;
         Ok(server)
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Where it keeps its tasks.
+    pub(crate) fn at(&self) -> Place {
+        self.place.clone()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

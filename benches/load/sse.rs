@@ -68,12 +68,23 @@ fn cut(bytes: &[u8], mut each: impl FnMut(Frame<'_>) -> Result<()>) -> Result<&[
 impl Frame<'_> {
     /// The number an entry carries under `"at"`, wherever the server puts that key.
     pub(crate) fn stamp(&self) -> Result<u64> {
-        const KEY: &[u8] = b"\"at\":";
-        let start = self.data.windows(KEY.len()).position(|window| window == KEY);
-        start
-            .and_then(|start| number(&self.data[start + KEY.len()..]))
-            .context("an entry without its stamp")
+        self.value(b"\"at\":").context("an entry without its stamp")
     }
+
+    fn value(&self, key: &[u8]) -> Option<u64> {
+        let start = self.data.windows(key.len()).position(|window| window == key)?;
+        number(&self.data[start + key.len()..])
+    }
+}
+
+/// Whose frames are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Ours: the number is the id of the frame.
+    Ours,
+    /// A server that knows of no entries: what was published is the data, and holds under `"n"` the
+    /// number, which is 0 for the end.
+    Plain,
 }
 
 /// Whether the entries of one stream come each once, in order, and with an end after the last.
@@ -85,6 +96,20 @@ pub(crate) struct Order {
 
 impl Order {
     /// Checks the next frame; true when it is an entry.
+    pub(crate) fn admit_as(&mut self, dialect: Dialect, frame: &Frame<'_>) -> Result<bool> {
+        if dialect == Dialect::Ours {
+            return self.admit(frame);
+        }
+        let number = frame.value(b"\"n\":").context("a message without its number")?;
+        self.ended = number == 0;
+        ensure!(self.ended || number == self.last + 1, "message {number} came after {}", self.last);
+        if !self.ended {
+            self.last = number;
+        }
+        Ok(!self.ended)
+    }
+
+    /// The same of our own.
     pub(crate) fn admit(&mut self, frame: &Frame<'_>) -> Result<bool> {
         ensure!(!self.ended, "a frame came after the end of the stream");
         match frame.event {

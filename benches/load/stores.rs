@@ -10,6 +10,7 @@ use redis::InfoDict;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use crate::cli::Options;
+use crate::drive::Behind;
 use crate::procfs;
 
 /// The two servers of node mode.
@@ -55,11 +56,9 @@ impl Stores {
 
     /// The processes whose CPU time is the databases': both or none, since half of it would look
     /// like all.
-    pub(crate) fn process_ids(&self) -> Vec<u32> {
-        self.postgres_pid
-            .zip(self.redis_pid)
-            .map(|(postgres, redis)| vec![postgres, redis])
-            .unwrap_or_default()
+    pub(crate) fn process_ids(&self) -> Option<Behind<u32>> {
+        let both = self.postgres_pid.zip(self.redis_pid);
+        both.map(|(postgres, redis)| Behind { postgres, redis })
     }
 
     /// A fresh database and an unused namespace.

@@ -15,11 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::Options;
 use crate::client::{API, Connection, EventStream};
 use crate::clock;
-use crate::drive::{Cpu, Sample, Stage, Window};
+use crate::drive::{Cpu, Meter, Sample, Stage, Window};
 use crate::seed;
-use crate::sse::{Frames, Order};
+use crate::sse::{Dialect, Frames, Order};
 use crate::wire::Appended;
 
 /// Ten entries a second.
@@ -28,17 +29,20 @@ const STEADY: Duration = Duration::from_millis(100);
 /// How long readers may take to reach the end after the task has ended.
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
+const MESSAGE: &str = "rows 41000 to 42000 of 100000";
+
 /// What one reader saw: how much inside the window, and the last entry of all.
-struct Followed {
+pub(crate) struct Followed {
     deliveries: u64,
     latencies: Vec<u64>,
-    entries: u64,
+    pub(crate) entries: u64,
 }
 
 /// The worker of the watched task.
 struct Appender {
     connection: Connection,
     path: String,
+    dialect: Dialect,
     entries: usize,
     sent: u64,
 }
@@ -54,36 +58,63 @@ enum Pace {
     Unpaused { delivered: Arc<AtomicU64>, readers: u64, lead: u64 },
 }
 
+/// What is fed, and from where.
+pub(crate) struct Fan {
+    pub(crate) address: SocketAddr,
+    pub(crate) streams: Vec<EventStream>,
+    /// Where entries are posted to.
+    pub(crate) path: String,
+    pub(crate) dialect: Dialect,
+}
+
 pub(super) async fn run(stage: &Stage<'_>, paced: bool, entries: usize) -> Result<Sample> {
-    let readers = stage.options.readers;
     let task = seed::running(stage.address, 1).await?.remove(0);
-    let mut streams = Vec::with_capacity(readers);
-    for connection in Connection::open_many(stage.address, readers).await? {
+    let mut streams = Vec::with_capacity(stage.options.readers);
+    for connection in Connection::open_many(stage.address, stage.options.readers).await? {
         streams.push(connection.track(&task).await?);
     }
-
-    let window = stage.window();
-    let delivered = Arc::new(AtomicU64::new(0));
-    let mut crew = JoinSet::new();
-    for stream in streams {
-        crew.spawn(follow(stream, window, Arc::clone(&delivered)));
-    }
-    let pace = if paced {
-        Pace::Steady
-    } else {
-        Pace::Unpaused {
-            delivered,
-            readers: u64::try_from(readers)?,
-            lead: u64::try_from(stage.options.ahead * readers)?,
-        }
-    };
     let path = format!("{API}/tasks/{task}/progress");
-    let sent = append_apart(stage.address, path, entries, pace, window.end);
-    let never = CancellationToken::new();
-    let (cpu, sent) = tokio::try_join!(window.metered(&stage.meter, &never), sent)?;
-    let mut connection = Connection::open(stage.address).await?;
-    seed::complete(&mut connection, &task, seed::WORKER).await?;
-    gather(crew, window, sent, cpu).await
+    let fan = Fan { address: stage.address, streams, path, dialect: Dialect::Ours };
+    fan.feed(stage.options, &stage.meter, paced, entries, async {
+        let mut connection = Connection::open(stage.address).await?;
+        seed::complete(&mut connection, &task, seed::WORKER).await
+    })
+    .await
+}
+
+impl Fan {
+    /// Feeds all streams through the warm-up and the window, has them ended, and gathers what they got.
+    pub(crate) async fn feed(
+        self,
+        options: &Options,
+        meter: &Meter,
+        paced: bool,
+        entries: usize,
+        end: impl Future<Output = Result<()>>,
+    ) -> Result<Sample> {
+        let window = Window::after_warmup(options, options.seconds);
+        let readers = self.streams.len();
+        let following = Following::new(window, self.dialect);
+        let delivered = Arc::clone(&following.delivered);
+        let mut crew = JoinSet::new();
+        for stream in self.streams {
+            crew.spawn(following.clone().follow(stream));
+        }
+        let pace = if paced {
+            Pace::Steady
+        } else {
+            Pace::Unpaused {
+                delivered,
+                readers: u64::try_from(readers)?,
+                lead: u64::try_from(options.ahead * readers)?,
+            }
+        };
+        let sent = append_apart(self.address, self.path, self.dialect, entries, pace, window.end);
+        let never = CancellationToken::new();
+        let (cpu, sent) = tokio::try_join!(window.metered(meter, &never), sent)?;
+        end.await?;
+        gather(crew, window, sent, cpu).await
+    }
 }
 
 /// Appends until `until`, on a thread of its own: among the readers it would get its turn only
@@ -91,6 +122,7 @@ pub(super) async fn run(stage: &Stage<'_>, paced: bool, entries: usize) -> Resul
 async fn append_apart(
     address: SocketAddr,
     path: String,
+    dialect: Dialect,
     entries: usize,
     pace: Pace,
     until: Instant,
@@ -99,7 +131,7 @@ async fn append_apart(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connection = Connection::open(address).await?;
-            let mut appender = Appender { connection, path, entries, sent: 0 };
+            let mut appender = Appender { connection, path, dialect, entries, sent: 0 };
             appender.run(&pace, until).await?;
             anyhow::Ok(appender.sent)
         })
@@ -129,10 +161,15 @@ impl Appender {
     }
 
     async fn append(&mut self) -> Result<()> {
-        let body = self.request(clock::stamp(clock::now()));
-        let reply = self.connection.post(&self.path, body).await?;
-        let appended: Appended = reply.expect(StatusCode::OK, "progress")?.json("progress")?;
+        let at = clock::stamp(clock::now());
         self.sent += u64::try_from(self.entries)?;
+        if self.dialect == Dialect::Plain {
+            let reply = self.connection.post(&self.path, message(self.sent, at)).await?;
+            ensure!(reply.status.is_success(), "publishing answered {}", reply.status);
+            return Ok(());
+        }
+        let reply = self.connection.post(&self.path, self.request(at)).await?;
+        let appended: Appended = reply.expect(StatusCode::OK, "progress")?.json("progress")?;
         ensure!(
             appended.seq_id == self.sent,
             "entry {} became number {}",
@@ -143,7 +180,6 @@ impl Appender {
     }
 
     fn request(&self, at: u64) -> Bytes {
-        const MESSAGE: &str = "rows 41000 to 42000 of 100000";
         let entry = json!({ "at": at, "percent": 42, "message": MESSAGE });
         let body = match self.entries {
             1 => json!({ "progress": entry, "workerId": seed::WORKER }),
@@ -153,34 +189,57 @@ impl Appender {
     }
 }
 
-/// Reads one stream to its end.
-async fn follow(
-    mut stream: EventStream,
+/// The same entry for a server that passes on what it gets; number 0 is the end.
+pub(crate) fn message(number: u64, at: u64) -> Bytes {
+    let timestamp = "2026-11-20T12:00:00.123Z";
+    let data = json!({ "n": number, "at": at, "percent": 42, "message": MESSAGE });
+    let whole = json!({ "event": "progress", "data": data, "taskId": "running-0", "timestamp": timestamp });
+    Bytes::from(whole.to_string())
+}
+
+/// How a reader reads.
+#[derive(Clone)]
+pub(crate) struct Following {
     window: Window,
-    delivered: Arc<AtomicU64>,
-) -> Result<Followed> {
-    let (mut frames, mut order) = (Frames::default(), Order::default());
-    let mut followed = Followed { deliveries: 0, latencies: Vec::new(), entries: 0 };
-    while let Some(chunk) = stream.chunk().await? {
-        let received = clock::now();
-        let (stamp, counted, before) = (clock::stamp(received), window.holds(received), order.last);
-        frames.feed(&chunk, |frame| {
-            if order.admit(&frame)? && counted {
-                followed.latencies.push(stamp.saturating_sub(frame.stamp()?));
-            }
-            Ok(())
-        })?;
-        delivered.fetch_add(order.last - before, Ordering::Relaxed);
+    dialect: Dialect,
+    /// Of all readers together, whenever.
+    pub(crate) delivered: Arc<AtomicU64>,
+}
+
+impl Following {
+    pub(crate) fn new(window: Window, dialect: Dialect) -> Self {
+        Self { window, dialect, delivered: Arc::default() }
     }
-    ensure!(order.ended, "a stream closed without its end, after entry {}", order.last);
-    followed.deliveries = u64::try_from(followed.latencies.len())?;
-    followed.entries = order.last;
-    Ok(followed)
+
+    /// Reads one stream to its end.
+    pub(crate) async fn follow(self, mut stream: EventStream) -> Result<Followed> {
+        let (mut frames, mut order) = (Frames::default(), Order::default());
+        let mut followed = Followed { deliveries: 0, latencies: Vec::new(), entries: 0 };
+        while let Some(chunk) = stream.chunk().await? {
+            let received = clock::now();
+            let (stamp, counted) = (clock::stamp(received), self.window.holds(received));
+            let before = order.last;
+            frames.feed(&chunk, |frame| {
+                if order.admit_as(self.dialect, &frame)? && counted {
+                    followed.latencies.push(stamp.saturating_sub(frame.stamp()?));
+                }
+                Ok(())
+            })?;
+            self.delivered.fetch_add(order.last - before, Ordering::Relaxed);
+            if order.ended && self.dialect == Dialect::Plain {
+                // Nothing closes there.
+                break;
+            }
+        }
+        ensure!(order.ended, "a stream closed without its end, after entry {}", order.last);
+        followed.deliveries = u64::try_from(followed.latencies.len())?;
+        followed.entries = order.last;
+        Ok(followed)
+    }
 }
 
 /// Waits for every reader to reach the end, and makes sure that none missed anything on the way.
-async fn gather(
-    mut crew: JoinSet<Result<Followed>>,
+pub(crate) async fn gather(    mut crew: JoinSet<Result<Followed>>,
     window: Window,
     sent: u64,
     cpu: Cpu,

@@ -1,5 +1,6 @@
 //! Appending to a hundred running tasks. Checked: the numbers acknowledged for a task are 1, 2, 3 …
-//! with none missing and none twice, and its history holds exactly them, in order.
+//! with none missing and none twice, and its history holds exactly them, in order; where there are
+//! listeners, one to a task, each gets them all.
 
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::client::{API, Connection};
 use crate::drive::{Sample, Stage, Step, Worker, drive};
+use crate::scenarios::fanout::Following;
 use crate::seed;
+use crate::sse::Dialect;
 use crate::wire::Appended;
 
 const TASKS: usize = 100;
@@ -58,8 +61,21 @@ impl Worker for Append {
     }
 }
 
-pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -> Result<Sample> {
+pub(super) async fn run(
+    stage: &Stage<'_>,
+    connections: usize,
+    entries: usize,
+    listened: bool,
+) -> Result<Sample> {
     let tasks = seed::running(stage.address, u64::try_from(TASKS)?).await?;
+    let mut readers = Vec::new();
+    if listened {
+        let following = Following::new(stage.window(), Dialect::Ours);
+        for task in &tasks {
+            let stream = Connection::open(stage.address).await?.track(task).await?;
+            readers.push(tokio::spawn(following.clone().follow(stream)));
+        }
+    }
     let paths = Arc::new(
         tasks.iter().map(|task| format!("{API}/tasks/{task}/progress")).collect::<Vec<_>>(),
     );
@@ -80,6 +96,7 @@ pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -
         ranges[task].push((first, last));
     }
     let mut connection = Connection::open(stage.address).await?;
+    let mut readers = readers.into_iter();
     for (task, mut ranges) in tasks.iter().zip(ranges) {
         ranges.sort_unstable();
         let acknowledged =
@@ -93,6 +110,11 @@ pub(super) async fn run(stage: &Stage<'_>, connections: usize, entries: usize) -
             history.progress_history.iter().map(|entry| (entry.seq_id, entry.seq_id)).collect();
         let kept = contiguous(&kept).with_context(|| format!("the history of {task}"))?;
         ensure!(kept == acknowledged, "{task} acknowledged {acknowledged} entries and kept {kept}");
+        if let Some(reader) = readers.next() {
+            seed::complete(&mut connection, task, seed::WORKER).await?;
+            let followed = reader.await.context("a reader panicked")??;
+            ensure!(followed.entries == kept, "a reader got {} of {kept}", followed.entries);
+        }
     }
     Ok(driven.sample)
 }

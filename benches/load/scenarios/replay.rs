@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 
-use crate::client::{API, Connection};
+use crate::client::{API, Connection, EventStream};
 use crate::clock;
-use crate::drive::{Sample, Stage};
+use crate::drive::{Meter, Sample, Stage, Window};
 use crate::scenarios::progress;
 use crate::seed;
-use crate::sse::{Frames, Order};
+use crate::sse::{Dialect, Frames, Order};
 
 const ENTRIES_PER_REQUEST: usize = 100;
 
@@ -35,41 +35,67 @@ pub(super) async fn run(stage: &Stage<'_>, finished: bool) -> Result<Sample> {
         seed::complete(&mut connection, &task, seed::WORKER).await?;
     }
 
-    let window = stage.window();
+    let open = async || Connection::open(stage.address).await?.track(&task).await;
+    let sample = replays(stage.window(), &stage.meter, entries, Dialect::Ours, open).await?;
+    check_end(open().await?, entries, finished).await?;
+    Ok(sample)
+}
+
+/// One replay after the other, through the warm-up and the window.
+pub(crate) async fn replays(
+    window: Window,
+    meter: &Meter,
+    entries: u64,
+    dialect: Dialect,
+    open: impl AsyncFn() -> Result<EventStream>,
+) -> Result<Sample> {
     while clock::now() < window.begin {
-        replay(stage, &task, entries, finished).await?;
+        replay(entries, dialect, &open).await?;
     }
-    let before = stage.meter.read()?;
+    let recording = meter.record()?;
+    let before = meter.read()?;
     let (mut replayed, mut busy, mut latencies) = (0, Duration::ZERO, Vec::new());
     while replayed == 0 || clock::now() < window.end {
-        let took = replay(stage, &task, entries, finished).await?;
+        let took = replay(entries, dialect, &open).await?;
         replayed += entries;
         busy += took;
         latencies.push(clock::nanoseconds(took));
     }
-    let cpu = stage.meter.read()?.since(before);
+    let cpu = meter.read()?.since(before);
+    if let Some(recording) = recording {
+        recording.finish()?;
+    }
     Sample::of_rate(replayed, busy, &latencies, cpu)
 }
 
 /// One reader's time from connecting to the last entry.
-async fn replay(stage: &Stage<'_>, task: &str, entries: u64, finished: bool) -> Result<Duration> {
+async fn replay(
+    entries: u64,
+    dialect: Dialect,
+    open: &impl AsyncFn() -> Result<EventStream>,
+) -> Result<Duration> {
     let started = clock::now();
-    let mut stream = Connection::open(stage.address).await?.track(task).await?;
+    let mut stream = open().await?;
     let (mut frames, mut order) = (Frames::default(), Order::default());
     while order.last < entries {
         let chunk = stream.chunk().await?.with_context(|| {
             format!("a replay closed after {} of {entries} entries", order.last)
         })?;
+        frames.feed(&chunk, |frame| order.admit_as(dialect, &frame).map(drop))?;
+    }
+    Ok(started.elapsed())
+}
+
+/// Of a finished task the stream has an end, and of a running one none.
+async fn check_end(mut stream: EventStream, entries: u64, finished: bool) -> Result<()> {
+    let (mut frames, mut order) = (Frames::default(), Order::default());
+    while order.last < entries || finished {
+        let Some(chunk) = stream.chunk().await? else { break };
         frames.feed(&chunk, |frame| order.admit(&frame).map(drop))?;
     }
-    let took = started.elapsed();
     if finished {
-        while let Some(chunk) = stream.chunk().await? {
-            frames.feed(&chunk, |frame| order.admit(&frame).map(drop))?;
-        }
-        order.complete(entries)?;
-    } else {
-        ensure!(order.last == entries && !order.ended, "the stream of a running task ended");
+        return order.complete(entries);
     }
-    Ok(took)
+    ensure!(order.last == entries && !order.ended, "the stream of a running task ended");
+    Ok(())
 }
