@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ pub(crate) struct Meter {
 }
 
 /// Something of each of the two databases.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Behind<T> {
     pub(crate) postgres: T,
     pub(crate) redis: T,
@@ -88,7 +88,7 @@ pub(crate) struct Cpu {
 }
 
 /// What one round of one scenario yielded.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Sample {
     /// Operations per second; for the memory scenario KiB per stream.
     pub(crate) value: f64,

@@ -47,6 +47,12 @@ pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
     line.trim_end_matches("kB").trim().parse().context("VmRSS is no number")
 }
 
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let all = all_stats();
+    all.iter().filter(|(_, stat)| stat.parent == pid).map(|(&child, _)| child).collect()
+}
+
 /// How many files this process, and every child it starts, may have open.
 pub(crate) fn open_files() -> Result<u64> {
     let limits = read("/proc/self/limits")?;

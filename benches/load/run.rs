@@ -21,7 +21,7 @@ pub(crate) async fn bench(options: &Options) -> Result<bool> {
     if chosen.is_empty() {
         bail!("no scenario matches --only; see --list");
     }
-    let stores = node_stores(options).await?;
+    let stores = node_stores(options, options.mode).await?;
     let conditions = Conditions::gather(options, stores.as_ref());
     let mut figures = Vec::new();
     let all = measure_all(options, stores.as_ref(), &chosen, &mut figures);
@@ -38,13 +38,13 @@ pub(crate) async fn bench(options: &Options) -> Result<bool> {
 
 /// Node mode needs two servers this driver does not start; without them it is left out, and says
 /// so.
-pub(crate) async fn node_stores(options: &Options) -> Result<Option<Stores>> {
-    if options.mode == Mode::Embedded {
+pub(crate) async fn node_stores(options: &Options, mode: Mode) -> Result<Option<Stores>> {
+    if mode == Mode::Embedded {
         return Ok(None);
     }
     match (&options.database_url, &options.redis_url) {
         (Some(database), Some(redis)) => Stores::connect(database, redis, options).await.map(Some),
-        _ if options.mode == Mode::Node => {
+        _ if mode == Mode::Node => {
             bail!("node mode needs BENCH_DATABASE_URL and BENCH_REDIS_URL")
         }
         _ => {

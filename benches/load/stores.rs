@@ -61,6 +61,11 @@ impl Stores {
         both.map(|(postgres, redis)| Behind { postgres, redis })
     }
 
+    /// For whoever needs no namespace.
+    pub(crate) fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
     /// A fresh database and an unused namespace.
     pub(crate) async fn lend(&self) -> Result<Lease> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);

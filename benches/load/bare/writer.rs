@@ -147,8 +147,9 @@ pub(super) async fn fan_out(options: &Options, paced: bool, entries: usize) -> R
     let writer = Helper::start(cli::BARE_WRITER)?;
     let meter = Meter { server: writer.id(), stores: None, profile: None };
     let mut streams = Vec::with_capacity(options.readers);
-    for connection in Connection::open_many(writer.address, options.readers).await? {
-        streams.push(connection.track("fan").await?);
+    for _ in 0..options.readers {
+        // One after the other: it greets whoever connects before it accepts the next.
+        streams.push(Connection::open(writer.address).await?.track("fan").await?);
     }
     let window = Window::after_warmup(options, options.seconds);
     let mut crew = JoinSet::new();
