@@ -178,11 +178,23 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
 
     /// Postgres for node mode, as a user that may create databases
-    #[arg(long, global = true, env = "BENCH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "BENCH_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) database_url: Option<String>,
 
     /// Redis for node mode
-    #[arg(long, global = true, env = "BENCH_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "BENCH_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) redis_url: Option<String>,
 
     /// The postmaster, whose processes' CPU time is counted; found by itself when it runs on this

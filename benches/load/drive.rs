@@ -171,11 +171,7 @@ struct Shift<W> {
     last: Instant,
 }
 
-async fn work<W: Turn>(
-    worker: W,
-    window: Window,
-    stop: CancellationToken,
-) -> Result<Shift<W>> {
+async fn work<W: Turn>(worker: W, window: Window, stop: CancellationToken) -> Result<Shift<W>> {
     let mut shift = Shift { worker, ops: 0, latencies: Vec::new(), last: window.begin };
     loop {
         let started = clock::now();
@@ -295,9 +291,8 @@ impl Sample {
         for &latency in latencies {
             histogram.record(latency)?;
         }
-        let quantile = |quantile| {
-            Duration::from_nanos(histogram.value_at_quantile(quantile)).as_secs_f64()
-        };
+        let quantile =
+            |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile)).as_secs_f64();
         let per_thousand = |used: Duration| used.as_secs_f64() * 1_000.0 / float(ops);
         Ok(Self {
             value,

@@ -52,11 +52,7 @@ impl Server {
     pub(crate) fn prepare(options: &Options, lease: Option<&Lease>) -> Result<TempDir> {
         let directory = tempfile::Builder::new().prefix("load-").tempdir_in(&options.data_dir)?;
         let migrated = command(options, lease, &directory)?.arg("migrate").status()?;
-        ensure!(
-            migrated.success(),
-            "task-tracker migrate: {migrated}\n{}",
-            tail(directory.path())
-        );
+        ensure!(migrated.success(), "task-tracker migrate: {migrated}\n{}", tail(directory.path()));
         Ok(directory)
     }
 

@@ -56,7 +56,11 @@ pub(crate) fn render(conditions: &Conditions, figures: &[Figure], markdown: bool
         text.push_str(&grid(&HEADINGS, &rows, markdown));
         let targets: Vec<_> = of_mode.iter().flat_map(|figure| target_rows(figure)).collect();
         if !targets.is_empty() {
-            let _ = write!(text, "\n{}{mode}\n\n", if markdown { "#### Targets, " } else { "Targets, " });
+            let _ = write!(
+                text,
+                "\n{}{mode}\n\n",
+                if markdown { "#### Targets, " } else { "Targets, " }
+            );
             text.push_str(&grid(&TARGET_HEADINGS, &targets, markdown));
         }
         for figure in of_mode {

@@ -3,6 +3,7 @@
 //! | module | tests |
 //! | --- | --- |
 //! | `api` | what a client may rely on, over HTTP |
+//! | `bench` | the pure parts of the load driver |
 //! | `chaos` | whatever is killed, whenever: what was promised is kept |
 //! | `contract` | what every store must do, asked of each |
 //! | `crash` | nodes that die, and a broker that forgets |
@@ -15,6 +16,7 @@
 #![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
 
 mod api;
+mod bench;
 mod chaos;
 mod contract;
 mod crash;

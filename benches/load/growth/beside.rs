@@ -44,15 +44,20 @@ pub(super) async fn measure(field: &Field<'_>) -> Result<Vec<Pair>> {
     let past = "UPDATE tracker_tasks SET timeout_at = created_at WHERE worker_id = 'silent'";
     sql.run(past).await?;
     let beside = claims(&stage).await.context("claims beside a sweep")?;
-    let left = "SELECT count(*) FROM tracker_tasks WHERE worker_id = 'silent' AND completed_at IS NULL";
+    let left =
+        "SELECT count(*) FROM tracker_tasks WHERE worker_id = 'silent' AND completed_at IS NULL";
     // Otherwise they were claims alone for some of the time.
-    ensure!(sql.number(left).await? > 0, "the sweep was over before the claims were: more overdue tasks are needed");
+    ensure!(
+        sql.number(left).await? > 0,
+        "the sweep was over before the claims were: more overdue tasks are needed"
+    );
     while sql.number(left).await? > 0 {
         ensure!(begun.elapsed() < SWEEP_LIMIT, "the sweep did not end within {SWEEP_LIMIT:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let swept = float(u64::try_from(overdue)?) / begun.elapsed().as_secs_f64();
-    let wrong = "SELECT count(*) FROM tracker_tasks WHERE (worker_id = 'silent') <> (status = 'timeout')";
+    let wrong =
+        "SELECT count(*) FROM tracker_tasks WHERE (worker_id = 'silent') <> (status = 'timeout')";
     ensure!(sql.number(wrong).await? == 0, "not exactly the overdue have timed out");
     Ok(vec![Pair {
         about: format!("claims, alone and beside a sweep of {overdue} ({swept:.0} ended a second)"),
@@ -64,8 +69,9 @@ pub(super) async fn measure(field: &Field<'_>) -> Result<Vec<Pair>> {
 }
 
 async fn claims(stage: &Stage<'_>) -> Result<Side> {
-    let body =
-        Bytes::from(json!({ "taskTypes": [seed::TASK_TYPE], "workerId": seed::WORKER }).to_string());
+    let body = Bytes::from(
+        json!({ "taskTypes": [seed::TASK_TYPE], "workerId": seed::WORKER }).to_string(),
+    );
     let driven = drive(stage, (0..WORKERS).map(|_| Claim(body.clone())).collect()).await?;
     Ok(driven.sample.into())
 }
@@ -74,7 +80,8 @@ async fn claims(stage: &Stage<'_>) -> Result<Side> {
 async fn fill(sql: &mut Sql, overdue: usize, backlog: usize) -> Result<()> {
     let silent = "SELECT 'silent-' || n, 'silent', 'in_progress', 31536000, 'silent', 1, {now}, {now}, {now}, {far}";
     insert(sql, silent, overdue).await?;
-    let pending = "SELECT 'pending-' || n, 'load', 'pending', 31536000, NULL, 0, {now}, {now}, NULL, {far}";
+    let pending =
+        "SELECT 'pending-' || n, 'load', 'pending', 31536000, NULL, 0, {now}, {now}, NULL, {far}";
     insert(sql, pending, backlog).await?;
     sql.run_either("VACUUM ANALYZE tracker_tasks", "PRAGMA wal_checkpoint(TRUNCATE)").await?;
     Ok(())

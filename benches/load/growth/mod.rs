@@ -51,7 +51,15 @@ enum Held {
 }
 
 const HEADINGS: [&str; 10] = [
-    "Work", "Little", "Much", "Much ÷ little", "p99 little", "p99 much", "CPU s/1,000 little", "much", "CPU ratio",
+    "Work",
+    "Little",
+    "Much",
+    "Much ÷ little",
+    "p99 little",
+    "p99 much",
+    "CPU s/1,000 little",
+    "much",
+    "CPU ratio",
     "Wanted",
 ];
 

@@ -37,7 +37,8 @@ impl Worker for Hand {
     async fn step(&mut self, connection: &mut Connection) -> Result<Step> {
         match self.work {
             Work::Claim => {
-                let reply = connection.post(&format!("{API}/tasks/claim"), self.body.clone()).await?;
+                let reply =
+                    connection.post(&format!("{API}/tasks/claim"), self.body.clone()).await?;
                 let claimed: Option<Claimed> =
                     reply.expect(StatusCode::OK, "claim")?.json("claim")?;
                 if claimed.is_none() {
@@ -104,9 +105,9 @@ async fn over(field: &Field<'_>, tasks: usize) -> Result<Vec<Side>> {
 
 async fn one(stage: &Stage<'_>, work: Work, tasks: usize) -> Result<Side> {
     let body = match work {
-        Work::Claim => Bytes::from(
-            json!({ "taskTypes": ["claimable"], "workerId": seed::WORKER }).to_string(),
-        ),
+        Work::Claim => {
+            Bytes::from(json!({ "taskTypes": ["claimable"], "workerId": seed::WORKER }).to_string())
+        }
         _ => seed::registration(None, "type-0"),
     };
     let hand = || Hand { work, tasks, body: body.clone() };

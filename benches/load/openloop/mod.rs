@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::client::Connection;
@@ -119,10 +119,8 @@ pub(crate) async fn measure<C: Client>(
     client: C,
 ) -> Result<Sample> {
     let never = tokio_util::sync::CancellationToken::new();
-    let ((latencies, _), cpu) = tokio::try_join!(
-        run(connections, rate, window, client),
-        window.metered(meter, &never)
-    )?;
+    let ((latencies, _), cpu) =
+        tokio::try_join!(run(connections, rate, window, client), window.metered(meter, &never))?;
     let elapsed: Duration = window.end - window.begin;
     Sample::of_rate(u64::try_from(latencies.len())?, elapsed, &latencies, cpu)
 }

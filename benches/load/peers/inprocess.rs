@@ -180,7 +180,10 @@ async fn work(order: &Order) -> Result<()> {
     let tracker = app.tracker().clone();
     let meter = Meter {
         server: std::process::id(),
-        stores: order.postgres.zip(order.redis_server).map(|(postgres, redis)| Behind { postgres, redis }),
+        stores: order
+            .postgres
+            .zip(order.redis_server)
+            .map(|(postgres, redis)| Behind { postgres, redis }),
         profile: None,
     };
     let lead = Hand {
@@ -231,7 +234,8 @@ async fn prepare(lead: &Hand, order: &Order) -> Result<(Vec<TaskId>, Readers)> {
     let (mut tasks, mut readers) = (Vec::new(), JoinSet::new());
     if order.work == Work::Process {
         for first in (0..order.backlog).step_by(BULK) {
-            let registrations = (first..order.backlog.min(first + BULK)).map(|_| lead.registration());
+            let registrations =
+                (first..order.backlog.min(first + BULK)).map(|_| lead.registration());
             let registrations = registrations.collect::<Result<Vec<_>>>()?;
             lead.tracker.register_many(registrations, None).await?;
         }

@@ -11,12 +11,12 @@ mod table;
 use anyhow::{Context, Result};
 
 use crate::cli::{Mode, Options, Peers};
+use crate::deliver;
 use crate::drive::{Behind, Sample};
 use crate::report::Conditions;
 use crate::run::{bounded, node_stores, play, sweep, unless_interrupted};
 use crate::scenarios::{self, Scenario};
 use crate::stores::Stores;
-use crate::deliver;
 use inprocess::Work;
 use lines::{LINES, Line, Peer};
 use nchan::Nchan;
@@ -72,7 +72,12 @@ impl Field<'_> {
             line,
             http: Ok(Vec::new()),
             in_process: line.in_process.map(|_| Ok(Vec::new())),
-            peers: line.peers.iter().filter(|peer| self.has(**peer)).map(|&peer| (peer, Ok(Vec::new()))).collect(),
+            peers: line
+                .peers
+                .iter()
+                .filter(|peer| self.has(**peer))
+                .map(|&peer| (peer, Ok(Vec::new())))
+                .collect(),
         };
         for round in 1..=self.options.rounds {
             let sample = self.http().await;

@@ -122,7 +122,8 @@ impl Nchan {
         let begun = clock::now();
         for index in 0..options.streams {
             let started = clock::now();
-            streams.push(self.subscribe(&format!("idle-{}", index % (options.streams / 10))).await?);
+            streams
+                .push(self.subscribe(&format!("idle-{}", index % (options.streams / 10))).await?);
             latencies.push(clock::nanoseconds(started.elapsed()));
         }
         let (elapsed, cpu) = (begun.elapsed(), meter.read()?.since(cpu));
@@ -147,7 +148,8 @@ impl Nchan {
             ensure!(reply.status.is_success(), "publishing answered {}", reply.status);
         }
         let window = Window::after_warmup(options, options.seconds);
-        replays(window, meter, entries, Dialect::Plain, async || self.subscribe("replay").await).await
+        replays(window, meter, entries, Dialect::Plain, async || self.subscribe("replay").await)
+            .await
     }
 
     /// Publishing to a hundred channels with a reader each. A channel belongs to one connection, so
@@ -160,7 +162,8 @@ impl Nchan {
             let stream = self.subscribe(&format!("progress-{channel}")).await?;
             readers.push(tokio::spawn(following.clone().follow(stream)));
         }
-        let sent: Arc<Vec<AtomicU64>> = Arc::new((0..CHANNELS).map(|_| AtomicU64::new(0)).collect());
+        let sent: Arc<Vec<AtomicU64>> =
+            Arc::new((0..CHANNELS).map(|_| AtomicU64::new(0)).collect());
         let lanes = 32;
         let publisher = |lane: usize| Publisher { sent: Arc::clone(&sent), lane, lanes, turn: 0 };
         let stage = crate::drive::Stage {
@@ -194,7 +197,8 @@ impl Worker for Publisher {
         let channel = self.lane + self.lanes * (self.turn % own);
         self.turn += 1;
         let number = self.sent[channel].fetch_add(1, Ordering::Relaxed) + 1;
-        let reply = connection.post(&format!("/pub/progress-{channel}"), message(number, 0)).await?;
+        let reply =
+            connection.post(&format!("/pub/progress-{channel}"), message(number, 0)).await?;
         ensure!(reply.status.is_success(), "publishing answered {}", reply.status);
         Ok(Step::Did(1))
     }

@@ -10,8 +10,16 @@ use crate::drive::Sample;
 use crate::grid::{cost, duration, grid, grouped, or_none, ratio};
 use crate::report::Conditions;
 
-const HEADINGS: [&str; 8] =
-    ["Scenario", "Who", "Rate", "p50", "p99", "CPU s/1,000", "of it servers'", "Ours over HTTP ÷ it"];
+const HEADINGS: [&str; 8] = [
+    "Scenario",
+    "Who",
+    "Rate",
+    "p50",
+    "p99",
+    "CPU s/1,000",
+    "of it servers'",
+    "Ours over HTTP ÷ it",
+];
 
 const TARGET_HEADINGS: [&str; 5] = ["Scenario", "Measure", "Figure", "Wanted", ""];
 
@@ -55,8 +63,9 @@ fn versions(from: &Peers) -> Vec<String> {
     let manifest = std::fs::read_to_string(from.folder.join("package.json")).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap_or_default();
     let modules = manifest["dependencies"].as_object().into_iter().flatten();
-    let modules: Vec<String> =
-        modules.map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?"))).collect();
+    let modules: Vec<String> = modules
+        .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
+        .collect();
     let nginx = std::process::Command::new("nginx").arg("-v").output().ok();
     let nginx = nginx.map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
     let nchan = match (nginx, &from.nchan_module) {
@@ -84,7 +93,8 @@ fn rows(of: &Measured) -> Vec<Vec<String>> {
             return row;
         };
         let over = |read: &dyn Fn(&Sample) -> f64| median(samples.iter().map(read).collect());
-        let latency = |seconds: f64| if seconds > 0.0 { duration(seconds) } else { "–".to_owned() };
+        let latency =
+            |seconds: f64| if seconds > 0.0 { duration(seconds) } else { "–".to_owned() };
         let behind = samples.iter().all(|sample| sample.stores_cpu.is_some());
         let pairs = ours.filter(|_| at > 0).map(|ours| ratio_of(ours, samples, |one| one.value));
         row.extend([

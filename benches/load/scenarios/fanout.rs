@@ -193,7 +193,8 @@ impl Appender {
 pub(crate) fn message(number: u64, at: u64) -> Bytes {
     let timestamp = "2026-11-20T12:00:00.123Z";
     let data = json!({ "n": number, "at": at, "percent": 42, "message": MESSAGE });
-    let whole = json!({ "event": "progress", "data": data, "taskId": "running-0", "timestamp": timestamp });
+    let whole =
+        json!({ "event": "progress", "data": data, "taskId": "running-0", "timestamp": timestamp });
     Bytes::from(whole.to_string())
 }
 
@@ -239,7 +240,8 @@ impl Following {
 }
 
 /// Waits for every reader to reach the end, and makes sure that none missed anything on the way.
-pub(crate) async fn gather(    mut crew: JoinSet<Result<Followed>>,
+pub(crate) async fn gather(
+    mut crew: JoinSet<Result<Followed>>,
     window: Window,
     sent: u64,
     cpu: Cpu,

@@ -217,9 +217,7 @@ impl Scenario {
     pub(crate) async fn run(&self, stage: &Stage<'_>) -> Result<Sample> {
         match self.kind {
             Kind::Register { connections } => register::run(stage, connections).await,
-            Kind::RegisterBulk { connections, tasks } => {
-                bulk::run(stage, connections, tasks).await
-            }
+            Kind::RegisterBulk { connections, tasks } => bulk::run(stage, connections, tasks).await,
             Kind::Claim { workers, types, asked } => claim::run(stage, workers, types, asked).await,
             Kind::Progress { connections, entries, listened } => {
                 progress::run(stage, connections, entries, listened).await
@@ -251,7 +249,9 @@ impl Scenario {
                 (connections, seed::registration(None, seed::TASK_TYPE))
             }
             Kind::Claim { workers, types, asked } => (workers, claim::request(0, types, asked)),
-            Kind::Progress { connections, entries, .. } => (connections, progress::request(entries)),
+            Kind::Progress { connections, entries, .. } => {
+                (connections, progress::request(entries))
+            }
             Kind::Process { workers } => (workers, claim::request(0, 1, 1)),
             Kind::Lifecycle { connections } => (connections, entry()),
             Kind::FanOut { entries, .. } => (options.readers + 1, progress::request(entries)),

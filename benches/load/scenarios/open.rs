@@ -88,9 +88,7 @@ pub(super) fn entry(at: u64) -> Bytes {
 pub(super) fn task(at: u64) -> Bytes {
     let params = json!({ "at": at, "from": "s3://bucket/in.csv", "to": "s3://bucket/out.csv" });
     let metadata = json!({ "tenant": "acme", "source": "load" });
-    Bytes::from(
-        json!({ "taskType": TYPE, "metadata": metadata, "params": params }).to_string(),
-    )
+    Bytes::from(json!({ "taskType": TYPE, "metadata": metadata, "params": params }).to_string())
 }
 
 // ---- append to delivery ------------------------------------------------------------------------
@@ -130,12 +128,7 @@ pub(super) async fn appends(stage: &Stage<'_>) -> Result<Sample> {
     }
     ensure!(delivered == acknowledged, "{delivered} of {acknowledged} entries were delivered");
     ensure!(sent > 0, "nothing was sent");
-    Sample::of_rate(
-        u64::try_from(latencies.len())?,
-        window.end - window.begin,
-        &latencies,
-        cpu,
-    )
+    Sample::of_rate(u64::try_from(latencies.len())?, window.end - window.begin, &latencies, cpu)
 }
 
 fn window_holds(window: Window, stamp: u64) -> bool {
@@ -242,12 +235,7 @@ pub(super) async fn claims(stage: &Stage<'_>) -> Result<Sample> {
     let given = given.lock().await;
     let counted = |(due, after): &(u64, u64)| window_holds(window, *due).then_some(*after);
     let latencies: Vec<u64> = given.seen.iter().filter_map(counted).collect();
-    Sample::of_rate(
-        u64::try_from(latencies.len())?,
-        window.end - window.begin,
-        &latencies,
-        cpu,
-    )
+    Sample::of_rate(u64::try_from(latencies.len())?, window.end - window.begin, &latencies, cpu)
 }
 
 /// A worker that asks for the next task as soon as it has one.

@@ -44,7 +44,8 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
     let tasks = seed::running(stage.address, count).await?;
     seed::entries(stage.address, count, progress::request(ENTRIES)).await?;
     let mut sql = stage.place.as_ref().context("the tables are out of reach")?.open().await?;
-    let sealed = "SELECT CAST(coalesce(sum(last_seq - first_seq + 1), 0) AS bigint) FROM tracker_entries";
+    let sealed =
+        "SELECT CAST(coalesce(sum(last_seq - first_seq + 1), 0) AS bigint) FROM tracker_entries";
     let wanted = i64::try_from(count)? * i64::try_from(ENTRIES)?;
     let begun = clock::now();
     while sql.number(sealed).await? < wanted {
