@@ -111,7 +111,6 @@ async fn look_at_postgres(url: &str) -> Result<(String, Option<u32>)> {
     let (fsync, commit): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     let backend: i32 = row.try_get(3)?;
     let host: Option<String> = row.try_get(4)?;
-    connection.close().await?;
     // A Unix socket has no address; anything else but loopback is another machine, or another view
     // of this one.
     let here = host.is_none_or(|host| host.parse::<IpAddr>().is_ok_and(|host| host.is_loopback()));
@@ -119,6 +118,8 @@ async fn look_at_postgres(url: &str) -> Result<(String, Option<u32>)> {
         .ok()
         .filter(|_| here)
         .and_then(|pid| procfs::parent_named(pid, "postgres"));
+    // Not before: the backend would be gone, and with it the way to its parent.
+    connection.close().await?;
     Ok((format!("Postgres {version} (fsync {fsync}, synchronous_commit {commit})"), postmaster))
 }
 

@@ -2,7 +2,7 @@
 // when they are done, one shared connection for adding (ioredis pipelines what one tick issues).
 
 import { Queue, QueueEvents, Worker } from 'bullmq';
-import { BULK, Window, drive, ensure, entry, main, options, payload, until } from './common.mjs';
+import { BULK, SHORT, Window, drive, ensure, entry, main, options, payload, until } from './common.mjs';
 
 const url = new URL(options.redis);
 const connection = { host: url.hostname, port: Number(url.port), maxRetriesPerRequest: null };
@@ -77,7 +77,7 @@ await main({
       if (done === options.backlog) window.exhausted();
     });
     crew.run();
-    await window.pass();
+    await window.pass(SHORT);
     await crew.close();
     const left = (await queue.getWaitingCount()) + (await queue.getActiveCount());
     ensure(failures.length === 0, `a job failed: ${failures[0]}`);
@@ -89,7 +89,8 @@ await main({
     const tasks = await queue.addBulk(jobs(100));
     const heard = new Map(tasks.map((job) => [job.id, 0]));
     let wrong;
-    const events = new QueueEvents('load', { connection, prefix });
+    // From the beginning: what is told before it listens would be missed otherwise.
+    const events = new QueueEvents('load', { connection, prefix, lastEventId: '0-0' });
     await events.waitUntilReady();
     events.on('progress', ({ jobId, data }) => {
       if (data.n !== heard.get(jobId) + 1) wrong ??= `entry ${data.n} of job ${jobId} came after ${heard.get(jobId)}`;

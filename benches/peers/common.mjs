@@ -48,8 +48,8 @@ export class Window {
   }
 
   /** Waits for the warm-up and the window to pass. */
-  async pass() {
-    await this.#wait(options.warmup);
+  async pass(warmup = options.warmup) {
+    await this.#wait(warmup);
     this.#open = true;
     this.#begun = performance.now();
     say('begin');
@@ -76,8 +76,11 @@ export class Window {
   }
 }
 
+/** The warm-up of what works off a backlog, which would be gone after a longer one. */
+export const SHORT = 0.1;
+
 /** So many lanes do `step` again and again; it tells how many operations it did, 0 when nothing is left. */
-export async function drive(lanes, step) {
+export async function drive(lanes, step, warmup = options.warmup) {
   const window = new Window();
   const lane = async (index) => {
     while (!window.over) {
@@ -88,7 +91,7 @@ export async function drive(lanes, step) {
     }
   };
   const all = Promise.all(Array.from({ length: lanes }, (_, index) => lane(index)));
-  await Promise.all([all, window.pass()]);
+  await Promise.all([all, window.pass(warmup)]);
   return window.figure();
 }
 

@@ -3,7 +3,7 @@
 
 import PgBoss from 'pg-boss';
 import pg from 'pg';
-import { BULK, drive, ensure, main, options, payload } from './common.mjs';
+import { BULK, SHORT, drive, ensure, main, options, payload } from './common.mjs';
 
 const boss = new PgBoss({ connectionString: options.database, max: 20, supervise: false, schedule: false });
 boss.on('error', (error) => {
@@ -60,7 +60,7 @@ await main({
         batch.map(({ id }) => id),
       );
       return batch.length;
-    });
+    }, SHORT);
     const completed = await there('completed');
     ensure(completed === seen.size, `${completed} jobs are completed of ${seen.size}`);
     return figure;

@@ -30,11 +30,13 @@ pub(crate) enum Work {
 
 const CHANNELS: usize = 100;
 
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 /// The running nginx, ended when this is dropped.
 pub(crate) struct Nchan {
     process: Child,
     address: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Nchan {
@@ -59,12 +61,13 @@ impl Nchan {
             .stderr(fs::File::create(directory.path().join("error.log"))?)
             .spawn()
             .context("nginx could not be started")?;
-        let nchan = Self { process, address, _directory: directory };
+        let nchan = Self { process, address, directory };
         let begun = clock::now();
-        while Connection::open(address).await.is_err() {
-            if begun.elapsed() > Duration::from_secs(10) {
-                let log = nchan._directory.path().join("error.log");
-                bail!("nginx does not start: {}", fs::read_to_string(log).unwrap_or_default());
+        // It listens before it has a worker, and answers before it has its Redis.
+        while nchan.end("ready").await.is_err() {
+            if begun.elapsed() > START_LIMIT {
+                let log = fs::read_to_string(nchan.directory.path().join("error.log"));
+                bail!("nginx does not start: {}", log.unwrap_or_default());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
