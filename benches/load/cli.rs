@@ -28,9 +28,11 @@ pub(crate) struct Cli {
 /// What this binary can be besides the driver.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// How the cost of the same work grows with the tables, the logs and the time
+    /// How the cost of the same work grows with the tables, the logs and the time; `--only` takes tables,
+    /// lists, memory, beside
     Growth(Growth),
-    /// The same work by other products, on the same servers, in turn with ours
+    /// The same work by other products, on the same servers, in turn with ours; `--only` takes register,
+    /// bulk, process, progress, lifecycle, fanout, idle, replay
     Peers(Peers),
     /// What one node, one Postgres and one Redis carry, computed from the costs that were measured
     Scale(Scale),

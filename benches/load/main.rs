@@ -125,9 +125,9 @@ fn start(cli: Cli) -> Result<bool> {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
         match command {
-            Some(Command::Growth(sizes)) => growth::measure(&options, &sizes).await,
-            Some(Command::Peers(peers)) => peers::measure(&options, &peers).await,
-            _ => run::bench(&options).await,
+            Some(Command::Growth(sizes)) => Box::pin(growth::measure(&options, &sizes)).await,
+            Some(Command::Peers(peers)) => Box::pin(peers::measure(&options, &peers)).await,
+            _ => Box::pin(run::bench(&options)).await,
         }
     })
 }

@@ -71,5 +71,5 @@ fn report(file: &Path, how: &[&str]) -> Result<String> {
         .context("perf report")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-    Ok(lines.take(LINES).map(|line| format!("{}\n", line.trim_end())).collect())
+    Ok(lines.take(LINES).map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n")
 }

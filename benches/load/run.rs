@@ -25,7 +25,7 @@ pub(crate) async fn bench(options: &Options) -> Result<bool> {
     let conditions = Conditions::gather(options, stores.as_ref());
     let mut figures = Vec::new();
     let all = measure_all(options, stores.as_ref(), &chosen, &mut figures);
-    let finished = unless_interrupted(all).await.is_some();
+    let finished = unless_interrupted(Box::pin(all)).await.is_some();
     sweep(stores.as_ref()).await?;
     let markdown = options.markdown || options.into.is_some();
     deliver(options, "scenarios", &table::render(&conditions, &figures, markdown))?;

@@ -53,7 +53,7 @@ use Measure::{
     CpuToBare, CpuToEcho, Memory, OperationsToEcho, P50ToEcho, P99ToEcho, RateToBare, RateToEcho,
 };
 
-/// All of them, in the order of the scenarios. Those against other products are in `peers/targets.rs`.
+/// All of them, in the order of the scenarios. Those against other products are in `peers/lines.rs`.
 pub(crate) const ALL: &[Target] = &[
     node("register-32", RateToEcho, AtLeast(0.20)),
     node("register-32", CpuToEcho, AtMost(5.0)),

@@ -92,7 +92,7 @@ pub(crate) async fn measure(options: &Options, sizes: &Growth) -> Result<bool> {
             }
         }
     };
-    let finished = unless_interrupted(all).await.is_some();
+    let finished = unless_interrupted(Box::pin(all)).await.is_some();
     sweep(stores.as_ref()).await?;
     let _ = write!(text, "\n{LEGEND}\n");
     deliver(options, "growth", &text)?;

@@ -41,7 +41,7 @@ pub(crate) async fn measure(options: &Options, from: &Peers) -> Result<bool> {
             measured.push(Field { options, from, stores: &stores, line }.measure().await);
         }
     };
-    let finished = unless_interrupted(all).await.is_some();
+    let finished = unless_interrupted(Box::pin(all)).await.is_some();
     sweep(Some(&stores)).await?;
     let conditions = Conditions::gather(options, Some(&stores));
     let markdown = options.markdown || options.into.is_some();
