@@ -97,6 +97,12 @@ pub(crate) fn machine() -> String {
     )
 }
 
+/// How many processes wanted to run in the last minute, on average.
+pub(crate) fn load_average() -> Option<String> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next().map(str::to_owned)
+}
+
 /// The kind of file system `path` is on.
 pub(crate) fn file_system(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;

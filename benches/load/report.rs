@@ -131,9 +131,11 @@ impl Conditions {
             "release build"
         };
         let disk = procfs::file_system(&options.data_dir).unwrap_or_else(|| "unknown".to_owned());
+        let busy = procfs::load_average().unwrap_or_else(|| "unknown".to_owned());
         let mut lines = vec![
             format!(
-                "Machine: {}; server, driver and databases share it, all traffic on loopback",
+                "Machine: {}; server, driver and databases share it, all traffic on loopback; load \
+                 average of the minute before {busy}",
                 procfs::machine()
             ),
             format!("Compiler: rustc {compiler}, {profile}"),

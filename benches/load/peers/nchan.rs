@@ -177,6 +177,8 @@ impl Nchan {
             seconds: options.seconds,
         };
         let driven = drive(&stage, (0..lanes).map(publisher).collect()).await?;
+        let all = sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum();
+        following.caught_up(all).await;
         for (channel, reader) in readers.into_iter().enumerate() {
             self.end(&format!("progress-{channel}")).await?;
             let followed = reader.await.context("a reader panicked")??;

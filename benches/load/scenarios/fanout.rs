@@ -29,6 +29,9 @@ const STEADY: Duration = Duration::from_millis(100);
 /// How long readers may take to reach the end after the task has ended.
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
+/// How long they may take before.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(20);
+
 const MESSAGE: &str = "rows 41000 to 42000 of 100000";
 
 /// What one reader saw: how much inside the window, and the last entry of all.
@@ -96,6 +99,7 @@ impl Fan {
         let readers = self.streams.len();
         let following = Following::new(window, self.dialect);
         let delivered = Arc::clone(&following.delivered);
+        let reached = following.clone();
         let mut crew = JoinSet::new();
         for stream in self.streams {
             crew.spawn(following.clone().follow(stream));
@@ -112,6 +116,7 @@ impl Fan {
         let sent = append_apart(self.address, self.path, self.dialect, entries, pace, window.end);
         let never = CancellationToken::new();
         let (cpu, sent) = tokio::try_join!(window.metered(meter, &never), sent)?;
+        reached.caught_up(sent * u64::try_from(readers)?).await;
         end.await?;
         gather(crew, window, sent, cpu).await
     }
@@ -210,6 +215,18 @@ pub(crate) struct Following {
 impl Following {
     pub(crate) fn new(window: Window, dialect: Dialect) -> Self {
         Self { window, dialect, delivered: Arc::default() }
+    }
+
+    /// Waits until all readers together have so many entries, where the end is a message like any other and
+    /// may overtake those before it. Not for ever: whoever counts them then finds what is missing.
+    pub(crate) async fn caught_up(&self, entries: u64) {
+        let limit = clock::now() + CATCH_UP_LIMIT;
+        while self.dialect == Dialect::Plain
+            && self.delivered.load(Ordering::Relaxed) < entries
+            && clock::now() < limit
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Reads one stream to its end.
