@@ -11,6 +11,7 @@ const FREQUENCY: &str = "997";
 
 /// How many lines of the report are kept.
 const LINES: usize = 60;
+const WIDTH: usize = 160;
 
 /// A running `perf record`.
 pub(crate) struct Recording {
@@ -71,5 +72,7 @@ fn report(file: &Path, how: &[&str]) -> Result<String> {
         .context("perf report")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-    Ok(lines.take(LINES).map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n")
+    // The whole name of a generic function is a page of its own.
+    let short = |line: &str| line.trim_end().chars().take(WIDTH).collect::<String>();
+    Ok(lines.take(LINES).map(short).collect::<Vec<_>>().join("\n") + "\n")
 }

@@ -117,7 +117,7 @@ pub(crate) fn render(path: &Path) -> Result<String> {
     }
     let known: Vec<(&Load, Costs)> =
         LOADS.iter().filter_map(|load| Some((load, figures.costs(load.scenario)?))).collect();
-    let headings = ["Operation", "Node, CPU ms", "Redis", "Postgres"];
+    let headings = ["CPU ms of one of", "Node", "Redis", "Postgres"];
     let rows: Vec<Vec<String>> = known.iter().map(|(load, costs)| costs.row(load.about)).collect();
     let _ = write!(said, "\n{}", grid(&headings, &rows, true));
 
