@@ -16,7 +16,8 @@ peers_up() {
     mkdir -p "$BENCH_PEERS_DIR" && cp benches/peers/* "$BENCH_PEERS_DIR" || exit
     if ! cmp -s benches/peers/package-lock.json "$BENCH_PEERS_DIR/installed.json"; then
         step 'installing the peers (npm)'
-        (cd "$BENCH_PEERS_DIR" && npm ci --omit=dev --no-audit --no-fund --loglevel=error) ||
+        # Not `npm ci`: it wants the optional modules of every other platform in the lock file as well.
+        (cd "$BENCH_PEERS_DIR" && rm -rf node_modules && npm install --no-save --no-audit --no-fund --loglevel=error) ||
             die 'npm could not install the peers'
         cp benches/peers/package-lock.json "$BENCH_PEERS_DIR/installed.json"
     fi
