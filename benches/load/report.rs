@@ -119,6 +119,8 @@ impl Summary {
 /// Where the figures come from, a line for each fact.
 pub(crate) struct Conditions {
     pub(crate) lines: Vec<String>,
+    /// How many of them are about the machine and the servers, whatever is measured there.
+    about_place: usize,
 }
 
 impl Conditions {
@@ -156,6 +158,7 @@ impl Conditions {
         if !settings.is_empty() {
             lines.push(format!("Server settings: {}", settings.join(" ")));
         }
+        let about_place = lines.len();
         lines.push(format!(
             "Rounds: {} of {} s after {} s of warm-up, medians; each on a fresh server and an empty \
              store; driver on {}",
@@ -178,7 +181,12 @@ impl Conditions {
             "Echo: bare axum on 1 thread, same connections and body, {} s after each round",
             options.echo_seconds()
         ));
-        Self { lines }
+        Self { lines, about_place }
+    }
+
+    /// Where it was measured, without how.
+    pub(crate) fn place(&self) -> &[String] {
+        &self.lines[..self.about_place]
     }
 }
 

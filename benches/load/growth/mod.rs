@@ -75,7 +75,12 @@ pub(crate) async fn measure(options: &Options, sizes: &Growth) -> Result<bool> {
     let stores = node_stores(options, options.mode).await?;
     let mut text = String::new();
     let markdown = options.markdown || options.into.is_some();
-    for line in &Conditions::gather(options, stores.as_ref()).lines {
+    let conditions = Conditions::gather(options, stores.as_ref());
+    let how = format!(
+        "Each figure of {} s after {} s of warm-up, measured once: little and much right after each other",
+        options.seconds, options.warmup
+    );
+    for line in conditions.place().iter().chain([&how]) {
         let _ = writeln!(text, "{}{line}", if markdown { "- " } else { "" });
     }
     let mut whole = true;
