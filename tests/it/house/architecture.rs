@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("config", &["http", "live"]),
     ("cli", &["config", "http"]),
     ("telemetry", &["cli"]),
+    ("files", &[]),
     (
         "app",
         &[
