@@ -255,7 +255,8 @@ impl Http {
         let parts = http.into_parts();
         // hyper has asked for all that was read before.
         let (socket, _) = parts.io.into_inner().into_parts();
-        let socket = (socket, parts.read_buf);
+        // Copied, for it lies in hyper's buffer, which an empty piece would keep as well.
+        let socket = (socket, Bytes::copy_from_slice(&parts.read_buf));
         Left::Stream(Line::new(socket, stream, Arc::clone(connection), self.stall))
     }
 
