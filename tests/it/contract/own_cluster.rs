@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex as StdMutex;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use super::broker::{self, Keeps};
 use crate::harness::eventually;
@@ -65,11 +67,11 @@ impl Cluster {
 
     async fn start(masters: usize, count: usize, keeps: Keeps) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let servers = (0..count).map(|_| Server::start(&folder, keeps)).collect();
-        let cluster = Self { servers, masters, _folder: folder };
-        for server in 0..count {
-            eventually(async || cluster.connection(server).await.ok()).await;
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(Server::start(&folder, keeps).await);
         }
+        let cluster = Self { servers, masters, _folder: folder };
         let (each, mut first) = (SLOTS / u32::try_from(masters).unwrap(), 0);
         for server in 0..count {
             if server < masters {
@@ -241,7 +243,24 @@ impl<'a> Move<'a> {
 }
 
 impl Server {
-    fn start(folder: &TempDir, keeps: Keeps) -> Self {
+    /// Starts one, on other ports where somebody took them in between, and waits until it listens.
+    async fn start(folder: &TempDir, keeps: Keeps) -> Self {
+        let server = StdMutex::new(Self::spawned(folder, keeps));
+        eventually(async || {
+            let port = server.lock().unwrap().port;
+            let answers = TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+            let mut server = server.lock().unwrap();
+            if server.process.try_wait().expect("a child").is_some() {
+                *server = Self::spawned(folder, keeps);
+                return None;
+            }
+            answers.then_some(())
+        })
+        .await;
+        server.into_inner().unwrap()
+    }
+
+    fn spawned(folder: &TempDir, keeps: Keeps) -> Self {
         let (port, bus, folder) = (free_port(), free_port(), folder.path().to_owned());
         Self { process: spawn(port, bus, &folder, keeps), port, bus, folder, keeps }
     }

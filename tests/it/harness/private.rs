@@ -95,7 +95,8 @@ fn spawn(folder: &TempDir, address: SocketAddr) -> Child {
     Command::new(program.expect("redis-server or valkey-server on PATH"))
         .current_dir(folder.path())
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-        .args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"])
+        // With `everysec` it may put off what it has acknowledged while the disk is busy, and die with it.
+        .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
         .stdout(Stdio::null())
         .spawn()
         .expect("a Redis")
