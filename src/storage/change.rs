@@ -126,15 +126,31 @@ impl Selection<'_> {
             }
             Self::Due { due, now, limit } => {
                 // Each is the beginning of a partial index: the conditions must be the index's.
-                let (among, at) = match due {
-                    Due::Deadline => ("completed_at IS NULL", "timeout_at"),
-                    Due::Lease => ("status = 'in_progress'", "lease_expires_at"),
-                    Due::StallCheck => ("status = 'in_progress'", "stall_check_at"),
-                    Due::Grace => ("status = 'in_progress'", "cancel_deadline"),
+                let (among, at, index) = match due {
+                    Due::Deadline => {
+                        ("completed_at IS NULL", "timeout_at", " INDEXED BY tracker_tasks_deadline")
+                    }
+                    Due::Lease => (
+                        "status = 'in_progress'",
+                        "lease_expires_at",
+                        " INDEXED BY tracker_tasks_leases",
+                    ),
+                    Due::StallCheck => (
+                        "status = 'in_progress'",
+                        "stall_check_at",
+                        " INDEXED BY tracker_tasks_stalls",
+                    ),
+                    Due::Grace => (
+                        "status = 'in_progress'",
+                        "cancel_deadline",
+                        " INDEXED BY tracker_tasks_cancels",
+                    ),
                 };
+                let (columns, index) = (columns!(), dialect::by_index(kind, index));
+                let lock = dialect::for_update_skip_locked(kind);
                 Statement::new(format!(
-                    "{SELECT} {among} AND {at} <= $1 ORDER BY {at} LIMIT $2{}",
-                    dialect::for_update_skip_locked(kind)
+                    "SELECT {columns} FROM tracker_tasks{index}
+                     WHERE {among} AND {at} <= $1 ORDER BY {at} LIMIT $2{lock}"
                 ))
                 .bind(now)
                 .bind(limit)

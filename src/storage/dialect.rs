@@ -110,7 +110,7 @@ pub(super) const OLDEST_PENDING: &str = "SELECT id, task_type, created_at FROM t
 
 /// What stands before and behind the `SET` of a claim, whose tasks are in the column `task` of the table `given`: a
 /// task that another node has taken, or is taking, is passed over. SQLite has one writer, who looks and takes in one
-/// transaction.
+/// transaction; the `+` keeps it from beginning with every task that waits.
 pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
     match kind {
         Kind::Postgres => (
@@ -123,7 +123,7 @@ pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
             format!("FROM {given} JOIN free ON free_id = given.task WHERE id = free_id"),
         ),
         Kind::Sqlite => {
-            (String::new(), format!("FROM {given} WHERE id = given.task AND status = 'pending'"))
+            (String::new(), format!("FROM {given} WHERE id = given.task AND +status = 'pending'"))
         }
     }
 }

@@ -177,3 +177,14 @@ async fn no_statement_reads_a_whole_table_of_a_million_tasks(
     assert!(plans.len() >= 7);
     assert!(faults_of_all.is_empty(), "{}", faults_of_all.join("\n"));
 }
+
+/// SQLite never learns how large a table is unless somebody asks it to look, which nobody does here.
+#[tokio::test]
+async fn sqlite_begins_in_the_same_indexes_without_knowing_its_tables() {
+    let store = Store::open(Kind::Sqlite).await;
+    let plans = store.storage.plans(Clock::system().now()).await.expect("plans");
+    let faults: Vec<String> =
+        plans.iter().flat_map(|(name, plan)| faults(Kind::Sqlite, name, plan)).collect();
+    assert!(plans.len() >= 7);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
