@@ -121,7 +121,7 @@ impl Table {
         let value = |list: &List, row: usize| match list {
             List::Texts(texts) => serde_json::Value::from(texts[row].as_deref()),
             List::Integers(integers) => integers[row].into(),
-            List::Instants(instants) => instants[row].map(|instant| instant.as_micros()).into(),
+            List::Instants(instants) => instants[row].map(Timestamp::as_micros).into(),
         };
         let row = |row| self.lists.iter().map(|list| value(list, row)).collect();
         let rows: Vec<serde_json::Value> = (0..self.rows).map(row).collect();

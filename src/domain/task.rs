@@ -153,6 +153,7 @@ impl Ending {
 
 impl Task {
     /// A new task that tries once more what this one failed to do.
+    #[must_use]
     pub fn retry(&self, id: TaskId, at: Timestamp) -> Self {
         let (task_type, terms) = (self.task_type.clone(), self.terms.clone());
         let (metadata, params) = (self.metadata.clone(), self.params.clone());

@@ -33,6 +33,9 @@ pub(super) struct EndJob {
 /// An ended task, and the number of its newest entry, where the log knows it.
 pub(super) type Ended = (Task, Option<u64>);
 
+/// What is to become of it, and the number of its newest entry.
+type Decided = (Change, Option<u64>);
+
 /// What came of it; `None`: it is to go alone.
 pub(super) type Together = Option<Result<Ended>>;
 
@@ -60,7 +63,7 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
         .storage
         .change(Selection::Free(&ids), async |tasks: Vec<Task>| {
             let (many, jobs, places, tracker) = (tasks.len().max(1), &jobs, &places, &tracker);
-            let decided: Vec<(usize, Result<(Change, Option<u64>)>)> = futures::stream::iter(tasks)
+            let decided: Vec<(usize, Result<Decided>)> = futures::stream::iter(tasks)
                 .map(|task| async move {
                     let place = places[&task.id];
                     (place, tracker.end_one(task, jobs[place].end.clone()).await)
@@ -103,7 +106,7 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
 
 impl Tracker {
     /// What becomes of a task whose row is locked and that is to end.
-    pub(super) async fn end_one(&self, task: Task, end: End) -> Result<(Change, Option<u64>)> {
+    pub(super) async fn end_one(&self, task: Task, end: End) -> Result<Decided> {
         let End { by, caller, result, error } = end;
         by.check(task.status, &task.holder(), &caller)
             .map_err(|refused| Error::refused(&task.id, refused))?;

@@ -41,13 +41,12 @@ impl Tracker {
         self.to_the_end(async move {
             let (new, now) = (NewTask::from(registration), tracker.clock.now());
             let id = new.id.clone();
-            let outcome = match keyed {
-                Some(keyed) => tracker.storage.insert_once(&new, keyed, now).await?,
-                None => {
-                    let task = new.registered(now);
-                    let is_new = tracker.batches.registering.call(task.clone()).await??;
-                    Outcome::Now(is_new.then_some(task))
-                }
+            let outcome = if let Some(keyed) = keyed {
+                tracker.storage.insert_once(&new, keyed, now).await?
+            } else {
+                let task = new.registered(now);
+                let is_new = tracker.batches.registering.call(task.clone()).await??;
+                Outcome::Now(is_new.then_some(task))
             };
             Said::of(outcome)?.try_map(|task| tracker.registered(task, id))
         })

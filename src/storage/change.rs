@@ -188,10 +188,10 @@ const UNSETTLED: &[(&str, Type)] = &[("task", Type::Text), ("since", Type::Insta
 /// Writes changes: the rows, what was acknowledged with a key, and the notes that ends are to be settled.
 async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), Error> {
     let kind = transaction.kind();
-    let (mut changed, mut unsettled) = (Table::new(CHANGED), Table::new(UNSETTLED));
+    let (mut rows, mut unsettled) = (Table::new(CHANGED), Table::new(UNSETTLED));
     for Change { task, .. } in changes {
         let (lease, cancellation) = (task.lease.as_ref(), task.cancellation.as_ref());
-        changed.push([
+        rows.push([
             (&task.id).into(),
             task.status.into(),
             task.worker_id.as_ref().into(),
@@ -222,7 +222,7 @@ async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), 
     Statement::new(format!(
         "UPDATE tracker_tasks SET {set} FROM {source} WHERE tracker_tasks.id = changed.task"
     ))
-    .bind(changed)
+    .bind(rows)
     .execute(transaction.executor())
     .await?;
     for Change { task, receipts, .. } in changes {

@@ -333,7 +333,9 @@ impl Live for EmbeddedLive {
     }
 
     async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
-        types.iter().for_each(|task_type| self.hub.waiters().wake(task_type));
+        for task_type in types {
+            self.hub.waiters().wake(task_type);
+        }
         Ok(())
     }
 

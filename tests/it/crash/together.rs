@@ -9,8 +9,8 @@ use super::{Scene, complete, counted, started, worker};
 use crate::harness::{Mode, eventually};
 
 /// No client can send it, and no Postgres takes it.
-fn poison() -> Option<JsonObject> {
-    Some(JsonObject::from_stored("{\"a\":\"\0\"}"))
+fn poison() -> JsonObject {
+    JsonObject::from_stored("{\"a\":\"\0\"}")
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn what_one_of_many_says_harms_no_other() {
         let registration = Registration {
             id: None,
             task_type: "work".parse().unwrap(),
-            metadata: if is_poisoned(&n) { poison() } else { None },
+            metadata: is_poisoned(&n).then(poison),
             params: None,
             terms: Terms::DEFAULT,
         };
@@ -42,7 +42,7 @@ async fn what_one_of_many_says_harms_no_other() {
         tracker.start(id.clone(), Some(worker()), None, None).await.expect("a start");
     }
     let ended = join_all(ids.iter().enumerate().map(async |(n, id)| {
-        let result = if is_poisoned(&n) { poison() } else { None };
+        let result = is_poisoned(&n).then(poison);
         (n, tracker.complete(id.clone(), worker().into(), result, None).await)
     }));
     for (n, said) in ended.await {
