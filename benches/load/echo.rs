@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use crate::cli::{self, Options};
 use crate::client::Connection;
 use crate::clock;
+use crate::companion::{Companion, listens_at};
 use crate::drive::{Meter, Sample, Stage, Step, Worker, drive, float};
-use crate::helper::{Helper, listens_at};
 use crate::openloop::{self, Arrival, Client};
 use crate::procfs;
 use crate::scenarios::{Kind, Scenario};
@@ -46,7 +46,7 @@ pub(crate) async fn measure(
     scenario: &Scenario,
     subject: &Sample,
 ) -> Result<Sample> {
-    let echo = Helper::start(cli::ECHO_SERVER)?;
+    let echo = Companion::start(cli::ECHO_SERVER)?;
     let meter = Meter { server: echo.id(), stores: None, profile: None };
     let seconds = options.echo_seconds();
     let stage = Stage { address: echo.address, meter, place: None, options, seconds };

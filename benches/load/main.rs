@@ -22,7 +22,7 @@
 //! | [`client`], [`sse`] | one connection; the frames of a stream and their order |
 //! | [`drive`], [`openloop`] | the closed loop, its window, and the sample it yields; the open loop |
 //! | [`server`], [`stores`], [`sql`] | what is measured, the databases lent to it, and its tables |
-//! | [`helper`], [`echo`], [`bare`] | what it is held against, in processes of their own |
+//! | [`companion`], [`echo`], [`bare`] | what it is held against, in processes of their own |
 //! | [`procfs`], [`profile`] | CPU time, memory, limits and conditions as Linux tells them; stacks |
 //! | [`seed`], [`wire`] | the tasks made beforehand; the parts of answers several scenarios read |
 //! | [`scenarios`] | the list of what is measured, a module for each kind |
@@ -37,11 +37,11 @@ mod bound;
 mod cli;
 mod client;
 mod clock;
+mod companion;
 mod drive;
 mod echo;
 mod grid;
 mod growth;
-mod helper;
 mod marks;
 mod openloop;
 mod peers;
@@ -75,8 +75,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // `cargo test --all-targets` and nextest call every benchmark too, with the arguments of a test
     // harness: minutes of load on two cores are not what they ask for.
-    let helpers = [cli::ECHO_SERVER, cli::BARE_WRITER, cli::IN_PROCESS];
-    if !std::env::args().any(|argument| argument == "--bench" || helpers.contains(&&*argument)) {
+    let companions = [cli::ECHO_SERVER, cli::BARE_WRITER, cli::IN_PROCESS];
+    if !std::env::args().any(|argument| argument == "--bench" || companions.contains(&&*argument)) {
         eprintln!("the load driver does nothing unless it is run by cargo bench (or with --bench)");
         return ExitCode::SUCCESS;
     }

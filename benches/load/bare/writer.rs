@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{self, Options};
 use crate::client::Connection;
 use crate::clock;
+use crate::companion::{Companion, listens_at};
 use crate::drive::{Meter, Sample, Window};
-use crate::helper::{Helper, listens_at};
 use crate::scenarios::{Dialect, Following, gather, replays};
 
 /// Frames of a replay in one write.
@@ -144,7 +144,7 @@ fn parameter(path: &str, name: &str) -> u64 {
 
 /// The fan-out of a scenario, by the bare writer.
 pub(super) async fn fan_out(options: &Options, paced: bool, entries: usize) -> Result<Sample> {
-    let writer = Helper::start(cli::BARE_WRITER)?;
+    let writer = Companion::start(cli::BARE_WRITER)?;
     let meter = Meter { server: writer.id(), stores: None, profile: None };
     let mut streams = Vec::with_capacity(options.readers);
     for _ in 0..options.readers {
@@ -180,7 +180,7 @@ async fn fed_until(
 
 /// The replay of a scenario, by the bare writer.
 pub(super) async fn replay(options: &Options) -> Result<Sample> {
-    let writer = Helper::start(cli::BARE_WRITER)?;
+    let writer = Companion::start(cli::BARE_WRITER)?;
     let meter = Meter { server: writer.id(), stores: None, profile: None };
     let window = Window::after_warmup(options, options.echo_seconds());
     let entries = u64::try_from(options.entries)?;

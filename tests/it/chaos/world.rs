@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::Settings;
 use super::cluster;
 use super::program::{Program, Recipe, User};
+use crate::contract::broker;
 use crate::harness::eventually;
 
 /// What every Redis key begins with.
@@ -287,7 +288,7 @@ impl Stores {
                 words.extend(["--dbfilename", &snapshot]);
                 words.extend(cluster::OPTIONS);
             }
-            let redis = of(redis_server(), &words, redis_folder.path());
+            let redis = of(broker::program().get_program().into(), &words, redis_folder.path());
             Program::new(redis, folder.join(format!("redis-{server}.log")))
         });
         let redis = redis.collect();
@@ -370,11 +371,6 @@ fn postgres_bin() -> PathBuf {
         |bin: &PathBuf| ["postgres", "initdb"].iter().all(|name| bin.join(name).exists());
     let found = on_path.into_iter().chain(debian).find(all_there);
     found.expect("Postgres is not installed: run scripts/test, which installs what the tests need")
-}
-
-fn redis_server() -> PathBuf {
-    let found = on_path("redis-server").or_else(|| on_path("valkey-server"));
-    found.expect("Redis is not installed: run scripts/test, which installs what the tests need")
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

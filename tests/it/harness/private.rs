@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::eventually;
-use crate::contract::broker::connect;
+use crate::contract::broker::{self, connect};
 
 /// A private Redis with an append-only file: what it has acknowledged outlives its process.
 #[derive(Debug)]
@@ -89,10 +89,7 @@ impl Drop for DurableRedis {
 }
 
 fn spawn(folder: &TempDir, address: SocketAddr) -> Child {
-    let program = ["redis-server", "valkey-server"].into_iter().find(|program| {
-        Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok()
-    });
-    Command::new(program.expect("redis-server or valkey-server on PATH"))
+    broker::program()
         .current_dir(folder.path())
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
         // With `everysec` it may put off what it has acknowledged while the disk is busy, and die with it.

@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 
 /// A child that listens somewhere, ended when this is dropped.
-pub(crate) struct Helper {
+pub(crate) struct Companion {
     process: Child,
     pub(crate) address: SocketAddr,
 }
 
-impl Helper {
+impl Companion {
     /// Starts this program as `what` and waits until it says where it listens.
     pub(crate) fn start(what: &str) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
@@ -23,14 +23,14 @@ impl Helper {
             .spawn()
             .with_context(|| format!("the {what} could not be started"))?;
         let output = process.stdout.take();
-        let mut helper = Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut companion = Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
         BufReader::new(output.context("it has no output")?).read_line(&mut line)?;
-        helper.address = line
+        companion.address = line
             .trim()
             .parse()
             .with_context(|| format!("the {what} did not say where it listens"))?;
-        Ok(helper)
+        Ok(companion)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -38,7 +38,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for Companion {
     fn drop(&mut self) {
         // It may have ended already, which is as good.
         let _ = self.process.kill();
