@@ -144,26 +144,6 @@ pub(super) fn pending_types(kind: Kind) -> &'static str {
     }
 }
 
-/// Notes in `table` that names were seen, and something of each, the columns `name` and `of_it`: two lists of the same
-/// length, `$1` and `$2`, and an instant.
-pub(super) fn note_seen(kind: Kind, table: &str, name: &str, of_it: &str) -> String {
-    let pairs = match kind {
-        Kind::Postgres => {
-            "SELECT name, of_it, $3 FROM unnest($1::text[], $2::text[]) AS noted (name, of_it)"
-        }
-        // `WHERE TRUE` tells the `ON` of the conflict from one of a join.
-        Kind::Sqlite => {
-            "SELECT name.value, of_it.value, $3
-             FROM json_each($1) AS name JOIN json_each($2) AS of_it ON of_it.key = name.key
-             WHERE TRUE"
-        }
-    };
-    format!(
-        "INSERT INTO {table} ({name}, {of_it}, seen_at) {pairs}
-         ON CONFLICT ({name}) DO UPDATE SET {of_it} = excluded.{of_it}, seen_at = excluded.seen_at"
-    )
-}
-
 /// Deletes at most `$2` answers whose time was over by `$1`. By the place of the rows: Postgres might read the whole table to
 /// find a thousand keys again. Nodes that do it at once share the work.
 pub(super) fn forget_answers(kind: Kind) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, unreadable};
-use crate::database::{Kind, Statement};
+use crate::database::{Kind, Statement, Table, Type};
 use crate::domain::{Task, TaskType, Timestamp, WorkerId};
 
 /// Held tasks of a page of workers at most.
@@ -32,6 +32,10 @@ pub struct Polled {
     pub at: Timestamp,
 }
 
+/// What is noted of a worker, and of a type: the name, and something of it.
+const ASKING: &[(&str, Type); 2] = &[("worker_id", Type::Text), ("task_types", Type::Text)];
+const POLLED: &[(&str, Type); 2] = &[("task_type", Type::Text), ("worker_id", Type::Text)];
+
 #[derive(sqlx::FromRow)]
 struct WorkerRow {
     worker_id: String,
@@ -57,27 +61,29 @@ impl Storage {
         // In one order everywhere: nodes that note the same rows at once must not wait for each other in a ring.
         workers.sort_unstable_by(|a, b| a.worker_id.cmp(&b.worker_id));
         types.sort_unstable_by(|a, b| a.task_type.cmp(&b.task_type));
-        let (names, asked): (Vec<String>, Vec<String>) = workers
-            .iter()
-            .map(|seen| (seen.worker_id.as_str().to_owned(), array(&seen.task_types)))
-            .unzip();
-        Statement::new(dialect::note_seen(kind, "tracker_workers", "worker_id", "task_types"))
-            .bind(names)
-            .bind(asked)
+        let (mut asking, mut polled) = (Table::new(ASKING), Table::new(POLLED));
+        for seen in &workers {
+            asking.push([(&seen.worker_id).into(), array(&seen.task_types).into()]);
+        }
+        for Polled { task_type, worker_id, .. } in &types {
+            polled.push([task_type.into(), worker_id.into()]);
+        }
+        let notes = [("tracker_workers", ASKING, asking), ("tracker_polled_types", POLLED, polled)];
+        for (into, columns, rows) in notes {
+            let [(name, _), (of_it, _)] = columns;
+            let source = Table::source(columns, kind, 1, "noted");
+            // `WHERE TRUE` tells SQLite the `ON` of the conflict from one of a join.
+            Statement::new(format!(
+                "INSERT INTO {into} ({name}, {of_it}, seen_at)
+                 SELECT {name}, {of_it}, $1 FROM {source} WHERE TRUE
+                 ON CONFLICT ({name}) DO UPDATE SET {of_it} = excluded.{of_it}, seen_at = excluded.seen_at"
+            ))
             .bind(now)
+            .bind(rows)
             .execute(self.database.writer())
             .await?;
-        let (names, by): (Vec<String>, Vec<String>) = types
-            .iter()
-            .map(|polled| (polled.task_type.as_str().into(), polled.worker_id.as_str().into()))
-            .unzip();
-        Statement::new(dialect::note_seen(kind, "tracker_polled_types", "task_type", "worker_id"))
-            .bind(names)
-            .bind(by)
-            .bind(now)
-            .execute(self.database.writer())
-            .await
-            .map(drop)
+        }
+        Ok(())
     }
 
     /// Forgets workers and types that were not seen since `before`.
