@@ -43,7 +43,7 @@ async fn append(process: &Process, id: &str, count: u64) {
     }
 }
 
-/// Reads with everybody until `enough`, and on until the server closes; counts those who have come so far. They come all at
+/// Reads with everybody until `enough`, and on until the stream or the server is over; counts those who have come so far. They come all at
 /// once, which is worse than they would: each was told when to come back, and one that came later might find nobody to share with.
 fn all_read(
     process: &Process,
@@ -60,7 +60,7 @@ fn all_read(
             if tap.read(&mut told, enough).await {
                 satisfied.fetch_add(1, Ordering::Relaxed);
             }
-            // Until the server closes, cleanly or not.
+            // Until the end of the stream, or of the server.
             tap.read(&mut told, |_| false).await;
             (told, tap.is_over())
         });
@@ -87,7 +87,7 @@ async fn until_all(satisfied: &AtomicUsize, readers: usize) {
 async fn work_beside(process: &Process, satisfied: &AtomicUsize, readers: usize) -> (usize, usize) {
     let (mut answers, mut misses, begun) = (0, 0, Instant::now());
     let client = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-    while satisfied.load(Ordering::Relaxed) < readers && begun.elapsed() < ALL {
+    loop {
         let register = client.post(process.api("/tasks")).json(&json!({ "taskType": "other" }));
         let claim = json!({ "taskTypes": ["other"], "workerId": "w" });
         let claim = client.post(process.api("/tasks/claim")).json(&claim);
@@ -97,19 +97,18 @@ async fn work_beside(process: &Process, satisfied: &AtomicUsize, readers: usize)
                 None => misses += 1,
             }
         }
+        if satisfied.load(Ordering::Relaxed) == readers || begun.elapsed() > ALL {
+            return (answers, misses);
+        }
     }
-    (answers, misses)
 }
 
-// Of a node fewer do: how reads are shared is one code, and ten thousand take minutes on two cores.
 #[rstest]
-#[case(Mode::Embedded, 10_000)]
-#[case(Mode::Node, 3_000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_readers_of_a_killed_server_come_back_and_are_served(
-    #[case] mode: Mode,
-    #[case] readers: usize,
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
 ) {
+    let readers = 10_000;
     let _alone = TURN.lock().await;
     need_files(readers);
     let ground = Ground::new(mode).await;
@@ -155,7 +154,8 @@ async fn ten_thousand_readers_of_a_killed_server_come_back_and_are_served(
     eventually(none_open).await;
 }
 
-/// Readers that do as they are told do not come back together.
+/// Readers that do as they are told do not come back together: those of a small crowd within three seconds, more the larger
+/// it is when they ask.
 #[track_caller]
 fn are_spread(retries: &[u64]) {
     let mut by_second = std::collections::BTreeMap::<u64, usize>::new();
@@ -163,7 +163,7 @@ fn are_spread(retries: &[u64]) {
         *by_second.entry(retry / 1000).or_default() += 1;
     }
     let most = by_second.values().max().copied().unwrap_or(0);
-    assert!(most <= retries.len() / 4, "in one second {most} of {}", retries.len());
+    assert!(most <= retries.len() * 2 / 5, "in one second {most} of {}", retries.len());
     assert!(retries.iter().all(|retry| (1000..15_000).contains(retry)));
 }
 

@@ -84,12 +84,15 @@ impl Tap {
         String::from_utf8(head).expect("UTF-8")
     }
 
-    /// Reads on until `enough`, or until the server is gone: then `false`.
+    /// Reads on until `enough`, or until the stream is over or the server gone: then `false`.
     pub async fn read(&mut self, told: &mut Told, enough: impl Fn(&Told) -> bool) -> bool {
         while !enough(told) {
             match self.socket.read_buf(&mut self.bytes).await {
                 Ok(read) if read > 0 => self.take(told),
                 _ => return false,
+            }
+            if self.is_over {
+                return enough(told);
             }
         }
         true
