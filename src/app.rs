@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::database::Database;
-use crate::http::{self, Api, Readers};
+use crate::http::{self, Api, Readers, Shared};
 use crate::live::embedded::EmbeddedLive;
 use crate::live::redis::RedisLive;
 use crate::live::{Hub, Live};
@@ -64,7 +64,7 @@ impl App {
             .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
         let address = listener.local_addr()?;
         let closing = tracker.closing().clone();
-        let server = http::server::serve(listener, http::router(api), front, closing);
+        let server = http::server::serve(listener, http::site(api), front, closing);
         let server = tokio::spawn(server);
         let duties = TaskTracker::new();
         background::start(&tracker, config.sweep_every, config.seal_every, &duties);
@@ -124,22 +124,22 @@ async fn compose(
         log: LogLimits { entries: config.task_entries, bytes: config.task_bytes },
     };
     let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds);
-    let api = Api {
+    let api = Shared {
         tracker,
         limits: config.limits,
         readers: Arc::new(Readers::new(&front)),
         front,
         figures: telemetry::figures().context("the figures cannot be recorded")?,
-        cors: config.cors_origins.clone().into(),
+        cors: config.cors_origins.clone(),
     };
-    Ok((api, stores.lock))
+    Ok((api.into(), stores.lock))
 }
 
 /// The service without a socket and without duties: requests are handed to its router.
 #[cfg(any(test, fuzzing))]
 #[derive(Debug)]
 pub(crate) struct Unserved {
-    pub(crate) router: axum::Router,
+    pub(crate) site: http::Site,
     pub(crate) tracker: Tracker,
     _lock: Option<File>,
 }
@@ -149,7 +149,7 @@ impl Unserved {
     pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Self> {
         let (api, lock) = compose(config, clock, |live| live).await?;
         let tracker = api.tracker.clone();
-        Ok(Self { router: http::router(api), tracker, _lock: lock })
+        Ok(Self { site: http::site(api), tracker, _lock: lock })
     }
 }
 

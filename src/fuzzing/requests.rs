@@ -20,13 +20,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use futures::StreamExt;
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
@@ -34,7 +31,7 @@ use crate::app::Unserved;
 use crate::clock::Clock;
 use crate::config::{Config, Mode};
 use crate::http::problem::PROBLEM_JSON;
-use crate::http::{Front, Limits};
+use crate::http::{Front, Limits, Site};
 
 /// Requests of one input at most.
 const REQUESTS: usize = 16;
@@ -149,10 +146,9 @@ impl Service {
     }
 
     fn ask(&self, requests: &[Said]) {
-        let router = TowerToHyperService::new(self.unserved.router.clone());
         self.runtime.block_on(async {
             for said in requests {
-                check(said, &router).await;
+                check(said, &self.unserved.site).await;
             }
         });
     }
@@ -168,10 +164,10 @@ impl Drop for Service {
 }
 
 /// Sends a request and looks at what is answered.
-async fn check(said: &Said, router: &TowerToHyperService<Router>) {
+async fn check(said: &Said, site: &Site) {
     let request = said.request();
     let what = format!("{} {}", request.method(), request.uri());
-    let Ok(response) = router.call(request).await;
+    let response = site.answer(request).await;
     let status = response.status();
     assert!(!status.is_server_error(), "{what}: {status} {}", text(response).await);
     let header = |name: &str| {

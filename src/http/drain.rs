@@ -8,37 +8,35 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
-use axum::http::header;
-use axum::middleware::Next;
-use axum::response::Response;
-use futures::StreamExt;
+use axum::body::{Bytes, HttpBody};
+use http_body_util::BodyExt;
 
 /// Bytes that are thrown away at most.
 const MOST_BYTES: usize = 16 << 20;
 /// How long that may take.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Has the request's body drained when its handler is done with it.
-pub(super) async fn drain(request: Request, next: Next) -> Response {
-    // Who waits for permission to send has not sent: there is nothing to read.
-    if request.headers().contains_key(header::EXPECT) {
-        return next.run(request).await;
-    }
-    let request = request.map(|body| {
-        if body.is_end_stream() { body } else { Body::new(Drained { body: Some(body) }) }
-    });
-    next.run(request).await
-}
-
 /// A body whose rest is read when it is dropped before its end.
-struct Drained {
+pub(super) struct Drained<B: Drainable> {
     /// `None` once it has ended.
-    body: Option<Body>,
+    body: Option<B>,
 }
 
-impl HttpBody for Drained {
+/// What can be read on when nobody waits for it.
+pub(super) trait Drainable:
+    HttpBody<Data = Bytes, Error = axum::Error> + Send + Unpin + 'static
+{
+}
+
+impl<B: HttpBody<Data = Bytes, Error = axum::Error> + Send + Unpin + 'static> Drainable for B {}
+
+impl<B: Drainable> Drained<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body: Some(body) }
+    }
+}
+
+impl<B: Drainable> HttpBody for Drained<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -63,16 +61,15 @@ impl HttpBody for Drained {
     }
 }
 
-impl Drop for Drained {
+impl<B: Drainable> Drop for Drained<B> {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         // Outside a runtime there is no connection either.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(tokio::time::timeout(TIME_LIMIT, async move {
-            let mut rest = body.into_data_stream();
-            let mut bytes = 0;
-            while let Some(Ok(chunk)) = rest.next().await {
-                bytes += chunk.len();
+            let (mut rest, mut bytes) = (body, 0);
+            while let Some(Ok(frame)) = rest.frame().await {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
                 if bytes > MOST_BYTES {
                     break;
                 }

@@ -89,18 +89,23 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(error) => malformed(&error),
         });
     }
+    // Where something is wrong is found by reading it again: to keep book of the path costs every good one.
+    serde_json::from_str(text).map_err(|error| wrong::<T>(text, &error))
+}
+
+/// What is wrong with a text, and where.
+fn wrong<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
+    // A wrong field before a syntax error does not make the rest JSON.
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return malformed(&error);
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        // A wrong field before a syntax error does not make the rest JSON.
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            return malformed(&error);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(found) if found.inner().is_data() => {
+            invalid(&found.path().to_string(), &found.inner().to_string())
         }
-        if error.is_data() { invalid(&path, &error.to_string()) } else { malformed(&error) }
-    })?;
-    deserializer.end().map_err(|error| malformed(&error))?;
-    Ok(value)
+        _ => malformed(error),
+    }
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {

@@ -5,6 +5,7 @@
 //! | this one | every route, in one list |
 //! | [`problem`] | one table from error to answer (RFC 9457) |
 //! | `extract` | bodies, queries and paths, checked at the edge |
+//! | `site` | the service as a whole: the routes, and what is around every request |
 //! | [`server`] | accepts connections, guards them, and lets them end |
 //! | [`front`] | what a client may cost the node, and who the client is |
 //! | `pace` | a body that does not arrive is ended |
@@ -36,33 +37,35 @@ pub mod problem;
 mod progress;
 pub mod readers;
 pub mod server;
+mod site;
 mod tasks;
 mod track;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::http::HeaderValue;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::service::Tracker;
 pub use front::Front;
 pub use readers::Readers;
+pub use site::Site;
 
 /// The base path of the API.
 pub const BASE_PATH: &str = "/api/v1";
 
 /// What handlers share; cheap to clone.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Shared>);
+
+/// What handlers share.
+pub struct Shared {
     /// The use cases.
     pub tracker: Tracker,
     /// What a client may send.
@@ -74,7 +77,21 @@ pub struct Api {
     /// Renders the figures.
     pub figures: PrometheusHandle,
     /// Who may read from another origin.
-    pub cors: Arc<[HeaderValue]>,
+    pub cors: Vec<HeaderValue>,
+}
+
+impl From<Shared> for Api {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 /// What a client may send.
@@ -88,81 +105,68 @@ pub struct Limits {
 
 /// Every route of the API that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Api> {
-    let core = OpenApiRouter::new()
-        .routes(routes!(tasks::register, tasks::list))
-        .routes(routes!(bulk::register_bulk))
-        .routes(routes!(claims::claim))
-        .routes(routes!(endings::process_timeouts))
-        .routes(routes!(tasks::get))
-        .routes(routes!(claims::start))
-        .routes(routes!(progress::progress))
-        .routes(routes!(track::track))
-        .routes(routes!(endings::complete))
-        .routes(routes!(endings::fail))
-        .routes(routes!(endings::time_out))
-        .routes(routes!(endings::cancel))
-        .routes(routes!(claims::heartbeat))
-        .routes(routes!(claims::release))
-        .routes(routes!(tasks::retry))
-        .routes(routes!(explain::why))
-        .routes(routes!(explain::workers));
-    OpenApiRouter::with_openapi(document::frame())
-        .nest(BASE_PATH, core)
+    let core = [
+        routes!(tasks::register, tasks::list),
+        routes!(bulk::register_bulk),
+        routes!(claims::claim),
+        routes!(endings::process_timeouts),
+        routes!(tasks::get),
+        routes!(claims::start),
+        routes!(progress::progress),
+        routes!(track::track),
+        routes!(endings::complete),
+        routes!(endings::fail),
+        routes!(endings::time_out),
+        routes!(endings::cancel),
+        routes!(claims::heartbeat),
+        routes!(claims::release),
+        routes!(tasks::retry),
+        routes!(explain::why),
+        routes!(explain::workers),
+    ];
+    let frame = OpenApiRouter::with_openapi(document::frame());
+    core.into_iter()
+        .map(under_base)
+        .fold(frame, OpenApiRouter::routes)
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::metrics))
 }
 
-/// The whole service as a router.
-pub fn router(api: Api) -> Router {
-    let (routes, document) = documented().split_for_parts();
-    let document = Arc::<str>::from(document::render(&document));
+/// A route below [`BASE_PATH`]. Nested there, each request would have its path cut and be copied once more.
+fn under_base((schemas, mut paths, router): UtoipaMethodRouter<Api>) -> UtoipaMethodRouter<Api> {
+    let based = |(path, item)| (format!("{BASE_PATH}{path}"), item);
+    paths.paths = std::mem::take(&mut paths.paths).into_iter().map(based).collect();
+    (schemas, paths, router)
+}
+
+/// The whole service.
+pub fn site(api: Api) -> Site {
+    let (mut routes, document) = documented().split_for_parts();
+    let text = Arc::<str>::from(document::render(&document));
     let docs = SwaggerUi::new("/docs").config(
         utoipa_swagger_ui::Config::new(["/openapi.json"])
             .try_it_out_enabled(true)
             .validator_url("none"),
     );
-    let cors = cors(&api.cors);
-    routes
-        .route("/openapi.json", get(async move || operations::openapi(&document)))
+    let others = [
+        ("/openapi.json".to_owned(), get(async move || operations::openapi(&text))),
         // A task may be called `claim` or `bulk`, too; the static routes would hide it.
-        .route(&format!("{BASE_PATH}/tasks/claim"), get(tasks::get_the_one_called_claim))
-        .route(&format!("{BASE_PATH}/tasks/bulk"), get(bulk::get_the_one_called_bulk))
+        (format!("{BASE_PATH}/tasks/claim"), get(tasks::get_the_one_called_claim)),
+        (format!("{BASE_PATH}/tasks/bulk"), get(bulk::get_the_one_called_bulk)),
+    ];
+    let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
+    let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
+    for (path, route) in others {
+        routes = routes.route(&path, route);
+        paths.insert(path);
+    }
+    let (front, cors) = (Arc::clone(&api.front), api.cors.clone());
+    let router = routes
         .merge(docs)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
-        .layer(map_response(problem::mend))
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(cors)
-        .layer(from_fn(drain::drain))
-        .layer(from_fn_with_state(Arc::clone(&api.front), pace::pace))
-        .layer(from_fn(observe::observe))
-        .with_state(api)
-}
-
-/// Reading is open to every page unless origins are configured; those may write too.
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let exposed =
-        [observe::CORRELATION_ID, header::LOCATION, header::RETRY_AFTER, idempotency::REPLAYED];
-    let layer = CorsLayer::new()
-        .expose_headers(exposed)
-        .max_age(std::time::Duration::from_hours(1))
-        .allow_headers([
-            header::ACCEPT,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("last-event-id"),
-            HeaderName::from_static("traceparent"),
-            observe::CORRELATION_ID,
-            idempotency::KEY,
-        ]);
-    if origins.is_empty() {
-        layer.allow_origin(tower_http::cors::Any).allow_methods([Method::GET, Method::HEAD])
-    } else {
-        layer.allow_origin(AllowOrigin::list(origins.iter().cloned())).allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-        ])
-    }
+        .with_state(api);
+    Site::new(router, paths, &cors, front)
 }

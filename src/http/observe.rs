@@ -1,48 +1,95 @@
 //! What happens around every request: a correlation id, a span, figures.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use metrics::Histogram;
 use tracing::Instrument;
 
 /// The header that ties a request to its log lines, here and at the caller's.
 pub(super) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
-/// Gives the request its correlation id and its span, and counts it.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+/// How long requests took: one figure for each route, method and status there was.
+#[derive(Debug)]
+pub(super) struct Figures {
+    /// The route of a path: its place in `names`.
+    routes: matchit::Router<usize>,
+    names: Vec<String>,
+    kept: RwLock<HashMap<(usize, &'static str, u16), Histogram>>,
+}
+
+impl Figures {
+    /// Of routes with these patterns; whatever leads nowhere is one more.
+    pub(super) fn new(paths: impl IntoIterator<Item = String>) -> Self {
+        let (mut routes, mut names) = (matchit::Router::new(), vec!["(none)".to_owned()]);
+        for path in paths {
+            // A pattern that the router of the service took is one, and none is there twice.
+            if routes.insert(path.clone(), names.len()).is_ok() {
+                names.push(path);
+            }
+        }
+        Self { routes, names, kept: RwLock::default() }
+    }
+
+    /// The pattern, not the path: a label for each task would never stop growing.
+    fn route(&self, path: &str) -> usize {
+        self.routes.at(path).map_or(0, |found| *found.value)
+    }
+
+    fn record(&self, route: usize, method: &Method, status: StatusCode, took: Duration) {
+        let key = (route, counted_as(method), status.as_u16());
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(figure) = kept.get(&key) {
+            figure.record(took);
+            return;
+        }
+        drop(kept);
+        let figure = metrics::histogram!(
+            "http_request_seconds",
+            "method" => key.1,
+            "route" => self.names[route].clone(),
+            "status" => key.2.to_string(),
+        );
+        figure.record(took);
+        self.kept.write().unwrap_or_else(PoisonError::into_inner).insert(key, figure);
+    }
+}
+
+/// Gives the request its correlation id and its span, has it answered, and counts it.
+pub(super) async fn observe(
+    figures: &Figures,
+    request: Request,
+    answer: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let asked = Instant::now();
     let correlation_id = correlation_id(request.headers());
     let method = request.method().clone();
-    // The pattern, not the path: a label for each task would never stop growing.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let route = figures.route(request.uri().path());
     let span = tracing::info_span!(
         "request",
         %method,
-        route,
+        path = short(request.uri().path()),
         correlation_id = correlation_id.to_str().unwrap_or_default(),
         trace_id = trace_id(request.headers()),
     );
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = answer(request).instrument(span.clone()).await;
     response.headers_mut().insert(CORRELATION_ID, correlation_id);
-    let took = asked.elapsed();
-    let status = response.status().as_u16();
-    metrics::histogram!(
-        "http_request_seconds",
-        "method" => counted_as(&method),
-        "route" => route,
-        "status" => status.to_string(),
-    )
-    .record(took.as_secs_f64());
+    let (took, status) = (asked.elapsed(), response.status());
+    figures.record(route, &method, status, took);
     span.in_scope(|| {
-        tracing::debug!(status, took_ms = took.as_secs_f64() * 1e3, "answered");
+        tracing::debug!(status = status.as_u16(), took_ms = took.as_secs_f64() * 1e3, "answered");
     });
     response
+}
+
+/// A path with its ids, in the log: what nobody knows is cut.
+fn short(path: &str) -> &str {
+    // A path is ASCII.
+    path.get(..200).unwrap_or(path)
 }
 
 /// A method that HTTP has by its name, and all others as one: a client invents as many as it likes, and each figure is kept

@@ -5,15 +5,11 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::body::{Bytes, HttpBody};
+use axum::http::HeaderMap;
 use tokio::time::{Sleep, sleep};
 
 use super::Front;
@@ -30,24 +26,9 @@ pub(super) fn is_lines(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-ndjson"))
 }
 
-/// Ends the request's body when it is silent for too long, and the connection with it.
-pub(super) async fn pace(
-    State(front): State<Arc<Front>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let limit = if is_lines(request.headers()) { front.lines_idle } else { front.body_idle };
-    let version = request.version();
-    let request = request.map(|body| {
-        let paced = |body| Body::new(Paced { body, limit, silence: None });
-        if body.is_end_stream() { body } else { paced(body) }
-    });
-    let mut response = next.run(request).await;
-    // Its rest may still come, and would be taken for the next request. HTTP/2 has no such header, and no such rest.
-    if response.status() == StatusCode::REQUEST_TIMEOUT && version < Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+/// How long the body of such a request may be silent.
+pub(super) fn limit(front: &Front, headers: &HeaderMap) -> Duration {
+    if is_lines(headers) { front.lines_idle } else { front.body_idle }
 }
 
 /// The problem of a body that could not be read to its end.
@@ -67,14 +48,24 @@ pub(super) fn too_slow(detail: String) -> Problem {
     Problem::new(Code::RequestTimeout, detail)
 }
 
-struct Paced {
-    body: Body,
+/// A body that ends with an error when it is silent for too long.
+pub(super) struct Paced<B> {
+    body: B,
     limit: Duration,
     /// Runs while the body is awaited.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
-impl HttpBody for Paced {
+impl<B> Paced<B> {
+    pub(super) fn new(body: B, limit: Duration) -> Self {
+        Self { body, limit, silence: None }
+    }
+}
+
+impl<B> HttpBody for Paced<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -85,7 +76,7 @@ impl HttpBody for Paced {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if polled.is_ready() {
             self.silence = None;
-            return polled;
+            return polled.map_err(axum::Error::new);
         }
         let limit = self.limit;
         let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));

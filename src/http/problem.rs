@@ -3,8 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 
-use axum::extract::OriginalUri;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -318,12 +317,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Answers a path that leads nowhere.
-pub(super) async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
+pub(super) async fn no_route(uri: Uri) -> Problem {
     Problem::new(Code::RouteNotFound, format!("there is nothing at {}", uri.path()))
 }
 
 /// Answers in place of a library's bare 404, as the docs page has for a file it does not know.
-pub(super) async fn mend(response: Response) -> Response {
+pub(super) fn mend(response: Response) -> Response {
     let is_bare = !response.headers().contains_key(header::CONTENT_TYPE);
     if response.status() == StatusCode::NOT_FOUND && is_bare {
         return Problem::new(Code::RouteNotFound, "there is nothing here").into_response();
@@ -332,12 +331,12 @@ pub(super) async fn mend(response: Response) -> Response {
 }
 
 /// Answers a method that a route does not know.
-pub(super) async fn no_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(Code::MethodNotAllowed, format!("{method} is not allowed at {}", uri.path()))
 }
 
 /// Answers in place of a handler that panicked.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
+#[expect(clippy::needless_pass_by_value, reason = "whoever catches a panic hands it over")]
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

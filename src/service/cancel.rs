@@ -29,7 +29,7 @@ impl Tracker {
     /// Cancels a task. Where `caller` names its worker, that is the worker's word that it has stopped.
     ///
     /// Asking again changes the reason and can only shorten the grace.
-    #[tracing::instrument(name = "task.cancel", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.cancel", skip_all, fields(task.id = %id))]
     pub async fn cancel(&self, id: TaskId, caller: Caller, cancel: Cancel) -> Result<Task> {
         let tracker = self.clone();
         self.to_the_end(async move {

@@ -20,7 +20,7 @@ const ANNOUNCE_PATIENCE: Duration = Duration::from_millis(500);
 impl Tracker {
     /// Gives the oldest pending task of `types` to `worker`, waiting up to `wait` for one to appear, but no
     /// longer than until the service closes.
-    #[tracing::instrument(name = "task.claim", skip_all)]
+    #[tracing::instrument(level = "debug", name = "task.claim", skip_all)]
     pub async fn claim(
         &self,
         types: &[TaskType],
@@ -95,7 +95,7 @@ impl Tracker {
     }
 
     /// Begins this very task.
-    #[tracing::instrument(name = "task.start", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.start", skip_all, fields(task.id = %id))]
     pub async fn start(
         &self,
         id: TaskId,
@@ -129,7 +129,7 @@ impl Tracker {
 
     /// Gives a task back for another worker. Its progress is sealed: it may lie for long. One that somebody wants to
     /// end ends by it.
-    #[tracing::instrument(name = "task.release", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.release", skip_all, fields(task.id = %id))]
     pub async fn release(
         &self,
         id: TaskId,

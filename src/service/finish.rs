@@ -40,7 +40,7 @@ pub(super) struct ClosedLog {
 
 impl Tracker {
     /// Ends a task well.
-    #[tracing::instrument(name = "task.complete", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.complete", skip_all, fields(task.id = %id))]
     pub async fn complete(
         &self,
         id: TaskId,
@@ -52,7 +52,7 @@ impl Tracker {
     }
 
     /// Ends a task badly.
-    #[tracing::instrument(name = "task.fail", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.fail", skip_all, fields(task.id = %id))]
     pub async fn fail(
         &self,
         id: TaskId,
@@ -64,7 +64,7 @@ impl Tracker {
     }
 
     /// Ends a task because its time is over, whether or not it is.
-    #[tracing::instrument(name = "task.timeout", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.timeout", skip_all, fields(task.id = %id))]
     pub async fn time_out(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
         self.finish(id, Transition::Timeout, Caller::default(), None, None, keyed).await
     }

@@ -9,7 +9,7 @@ use crate::storage::Change;
 impl Tracker {
     /// Renews the lease of a task in progress, for `length` from now on if that is given. A task without a lease
     /// gets one by it.
-    #[tracing::instrument(name = "task.heartbeat", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.heartbeat", skip_all, fields(task.id = %id))]
     pub async fn heartbeat(
         &self,
         id: TaskId,

@@ -43,7 +43,7 @@ impl Tracker {
     /// changed that the worker is to hear. An append renews the lease without a word to the durable truth: whoever
     /// finds the lease run out there looks at the newest entry first. With a key the entries are appended once for
     /// all requests of it, whatever becomes of the task in between.
-    #[tracing::instrument(name = "task.progress", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.progress", skip_all, fields(task.id = %id))]
     pub async fn progress(
         &self,
         id: &TaskId,

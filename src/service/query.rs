@@ -33,7 +33,7 @@ pub struct Listing {
 impl Tracker {
     /// Reads a task with its whole history: what is sealed, and while it runs what is live. While the live log is
     /// away the answer is what is sealed, and says so.
-    #[tracing::instrument(name = "task.get", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.get", skip_all, fields(task.id = %id))]
     pub async fn get(&self, id: &TaskId) -> Result<Tracked> {
         self.with_history(self.existing(id).await?).await
     }
@@ -108,7 +108,7 @@ impl Tracker {
     }
 
     /// A page of tasks, newest first, each with its newest entry.
-    #[tracing::instrument(name = "tasks.list", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.list", skip_all)]
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Listing> {
         // One more than asked for tells whether there is another page.
         let mut listed = self.storage.list(filter, limit + 1).await?;

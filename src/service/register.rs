@@ -31,7 +31,7 @@ impl From<Registration> for NewTask {
 
 impl Tracker {
     /// Registers a task and wakes a worker that waits for one of its type.
-    #[tracing::instrument(name = "task.register", skip_all)]
+    #[tracing::instrument(level = "debug", name = "task.register", skip_all)]
     pub async fn register(
         &self,
         registration: Registration,
@@ -62,7 +62,7 @@ impl Tracker {
 
     /// Registers many tasks in one commit, each as if it came alone: for each in its order the task, or `None` where
     /// its id is taken. With a key it is done once for all requests of it.
-    #[tracing::instrument(name = "tasks.register", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.register", skip_all)]
     pub async fn register_many(
         &self,
         registrations: Vec<Registration>,
@@ -89,7 +89,7 @@ impl Tracker {
     }
 
     /// Makes a new pending task of one that failed, timed out or was cancelled. Of several callers one makes the child.
-    #[tracing::instrument(name = "task.retry", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.retry", skip_all, fields(task.id = %id))]
     pub async fn retry(&self, id: TaskId, keyed: Option<Keyed<Task>>) -> Result<Said<Task>> {
         let tracker = self.clone();
         self.to_the_end(async move {

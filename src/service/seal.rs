@@ -138,7 +138,7 @@ pub(super) struct Rounds(Mutex<Option<Cursor>>);
 impl Tracker {
     /// Seals what is due of the tasks that this node took entries for; says how many tasks it sealed.
     /// It also notices here that the live log lost a memory, if nobody has yet.
-    #[tracing::instrument(name = "tasks.seal", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.seal", skip_all)]
     pub async fn seal(&self) -> Result<u64> {
         self.note_generations().await?;
         let due = self.unsealed.due(self.clock.now());
@@ -146,7 +146,7 @@ impl Tracker {
     }
 
     /// Seals what other nodes left unsealed, of some tasks in progress: the next round goes on with others.
-    #[tracing::instrument(name = "tasks.seal_left", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.seal_left", skip_all)]
     pub async fn seal_left(&self) -> Result<u64> {
         let mut sealed = 0;
         for _ in 0..LEFT_PAGES {

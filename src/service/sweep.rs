@@ -42,7 +42,7 @@ type Decide = fn(Tracker, Task, Timestamp) -> BoxFuture<'static, Result<Outcome>
 
 impl Tracker {
     /// Ends every overdue task; says how many.
-    #[tracing::instrument(name = "tasks.sweep", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.sweep", skip_all)]
     pub async fn sweep(&self) -> Result<u64> {
         self.change_all(Due::Deadline, |tracker, task, now| {
             let ending = Ending::plain(Status::Timeout, now);
@@ -52,7 +52,7 @@ impl Tracker {
     }
 
     /// Ends every cancelled task whose worker has had its time to end it; says how many.
-    #[tracing::instrument(name = "tasks.cut_off", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.cut_off", skip_all)]
     pub async fn cut_off(&self) -> Result<u64> {
         self.change_all(Due::Grace, |tracker, task, now| {
             let ending = Ending::plain(Status::Cancelled, now);
@@ -63,7 +63,7 @@ impl Tracker {
 
     /// Takes tasks from workers that have fallen silent, for the next ones, or ends them where that has happened
     /// too often; says how many.
-    #[tracing::instrument(name = "tasks.expire_leases", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.expire_leases", skip_all)]
     pub async fn expire_leases(&self) -> Result<u64> {
         self.change_all(Due::Lease, |tracker, task, now| {
             async move { tracker.expire(task, now).await }.boxed()
@@ -72,7 +72,7 @@ impl Tracker {
     }
 
     /// Flags tasks that run without progress for longer than their terms allow; says how many.
-    #[tracing::instrument(name = "tasks.find_stalls", skip_all)]
+    #[tracing::instrument(level = "debug", name = "tasks.find_stalls", skip_all)]
     pub async fn find_stalls(&self) -> Result<u64> {
         self.change_all(Due::StallCheck, |tracker, task, now| {
             async move { tracker.look_for_progress(task, now).await }.boxed()

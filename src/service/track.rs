@@ -73,7 +73,7 @@ pub(super) enum Past {
 
 impl Tracker {
     /// Opens the stream of a task.
-    #[tracing::instrument(name = "task.track", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.track", skip_all, fields(task.id = %id))]
     pub async fn track(&self, id: TaskId, start: StartAt) -> Result<Track> {
         // A task that has ended needs no subscription; one that is not there gets none.
         let has_ended = self.has_ended(&id).await?;

@@ -28,7 +28,7 @@ pub struct Why {
 
 impl Tracker {
     /// Explains where a task stands.
-    #[tracing::instrument(name = "task.why", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.why", skip_all, fields(task.id = %id))]
     pub async fn why(&self, id: &TaskId) -> Result<Why> {
         let now = self.clock.now();
         let task = self.existing(id).await?;

@@ -93,7 +93,7 @@ impl Tracker {
 
     /// A page of the workers that asked for work in the last week, by name, each with what it holds; and
     /// whether there are more.
-    #[tracing::instrument(name = "workers.list", skip_all)]
+    #[tracing::instrument(level = "debug", name = "workers.list", skip_all)]
     pub async fn workers(
         &self,
         after: Option<&WorkerId>,

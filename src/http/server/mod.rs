@@ -23,8 +23,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -32,16 +30,15 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Front;
 use super::observe::made_correlation_id;
 use super::problem::{Code, PROBLEM_JSON, Problem};
+use super::{Front, Site};
 use guard::Guarded;
 use line::Line;
 pub(super) use outflow::Outflow;
@@ -85,14 +82,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `closing`, and then until the requests in flight are answered.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     front: Arc<Front>,
     closing: CancellationToken,
 ) {
     let connections = TaskTracker::new();
     let (places, refusals) =
         (Arc::new(Semaphore::new(front.connections)), Arc::new(Semaphore::new(REFUSALS)));
-    let http = Arc::new(Http::new(router, &front));
+    let http = Arc::new(Http::new(site, &front));
     let mut rest = REST.0;
     loop {
         let accepted = tokio::select! {
@@ -160,7 +157,7 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
 
 /// How connections are served.
 struct Http {
-    router: TowerToHyperService<Router>,
+    site: Site,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     header_time: Duration,
@@ -168,7 +165,7 @@ struct Http {
 }
 
 impl Http {
-    fn new(router: Router, front: &Front) -> Self {
+    fn new(site: Site, front: &Front) -> Self {
         // How many headers there may be is left as it is, a hundred: with another number each request pays for a table.
         let header_bytes = front.header_bytes as usize;
         let mut http1 = http1::Builder::new();
@@ -186,14 +183,7 @@ impl Http {
             .max_concurrent_streams(front.requests)
             .max_header_list_size(front.header_bytes)
             .max_send_buf_size(BUFFER);
-        Self {
-            // Eagerly, not once a request.
-            router: TowerToHyperService::new(router.with_state(())),
-            http1,
-            http2,
-            header_time: front.header_time,
-            stall: front.stall,
-        }
+        Self { site, http1, http2, header_time: front.header_time, stall: front.stall }
     }
 
     /// One connection, from its first byte to its end.
@@ -270,17 +260,17 @@ impl Http {
         Future: Send + 'static,
     > + Unpin
     + use<> {
-        let (router, peer) = (self.router.clone(), Peer(call.peer));
+        let (site, peer) = (self.site.clone(), Peer(call.peer));
         let connection = Arc::clone(&call.connection);
         service_fn(move |mut request: Request<Incoming>| {
             connection.begins();
-            let (router, connection) = (router.clone(), Arc::clone(&connection));
+            let (site, connection) = (site.clone(), Arc::clone(&connection));
             async move {
                 let outflow = connection.outflow();
                 let manner = Manner::of(&request);
                 request.extensions_mut().insert(peer);
                 request.extensions_mut().insert(Arc::clone(&outflow));
-                let mut response = router.call(request.map(Body::new)).await?;
+                let mut response = site.answer(request).await;
                 let stream = response.extensions_mut().remove::<Streamed>();
                 let watched = |body| Watched::new(body, outflow, connection);
                 Ok(response.map(|body| match stream.zip(manner) {
