@@ -12,9 +12,11 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Pool, Postgres, Sqlite};
+use sqlx::{Connection, Postgres, Sqlite};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+
+use super::stock::{Stock, Taken};
 
 /// How long a statement may take. Longer than Postgres waits for a lock, so that it may say so itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(6);
@@ -46,10 +48,13 @@ impl Driver for Sqlite {
 
 /// A connection on loan; dropping it gives it back.
 pub struct Lease<D: Driver> {
+    stock: Stock<D>,
     /// `None` where it missed a deadline and was thrown away.
-    connection: Option<PoolConnection<D>>,
+    taken: Option<Taken<D>>,
     /// A transaction was begun on it and neither committed nor rolled back.
     is_open: bool,
+    /// It did the last thing it was told.
+    is_well: bool,
 }
 
 impl<D: Driver> std::fmt::Debug for Lease<D> {
@@ -60,29 +65,33 @@ impl<D: Driver> std::fmt::Debug for Lease<D> {
 
 impl<D: Driver> Lease<D> {
     /// Takes a connection, waiting no longer than the pool says.
-    pub(super) async fn take(pool: &Pool<D>) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: Some(pool.acquire().await?), is_open: false })
+    pub(super) async fn take(stock: &Stock<D>) -> Result<Self, sqlx::Error> {
+        let taken = Some(stock.take().await?);
+        Ok(Self { stock: stock.clone(), taken, is_open: false, is_well: true })
     }
 
     /// Takes a connection and begins a transaction on it.
-    pub(super) async fn begin(pool: &Pool<D>, sql: &'static str) -> Result<Self, sqlx::Error> {
-        let mut lease = Self::take(pool).await?;
+    pub(super) async fn begin(stock: &Stock<D>, sql: &'static str) -> Result<Self, sqlx::Error> {
+        let mut lease = Self::take(stock).await?;
         // Before it is said: a caller that goes away in the middle must leave no transaction open.
         lease.is_open = true;
         lease.say(sql).await?;
         Ok(lease)
     }
 
-    /// Ends the transaction, one way or the other.
+    /// Ends the transaction, if one was begun, one way or the other.
     pub(super) async fn end(mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        self.say(sql).await?;
-        self.is_open = false;
+        if self.is_open {
+            self.say(sql).await?;
+            self.is_open = false;
+        }
         Ok(())
     }
 
     /// Where a statement is run, under a deadline, what came of which is then handed to [`Lease::ended`].
     pub(super) fn connection(&mut self) -> Result<&mut D::Connection, sqlx::Error> {
-        self.connection.as_deref_mut().ok_or_else(missed)
+        self.is_well = false;
+        self.taken.as_mut().map(|taken| &mut *taken.connection).ok_or_else(missed)
     }
 
     /// The answer to a statement. Without one in time the connection is thrown away.
@@ -90,11 +99,13 @@ impl<D: Driver> Lease<D> {
         &mut self,
         answer: Result<Result<T, sqlx::Error>, Elapsed>,
     ) -> Result<T, sqlx::Error> {
-        answer.unwrap_or_else(|Elapsed { .. }| {
-            self.connection.take().map(PoolConnection::detach);
+        let answer = answer.unwrap_or_else(|Elapsed { .. }| {
+            self.taken.take().map(|taken| taken.connection.detach());
             metrics::counter!("database_deadlines_missed_total").increment(1);
             Err(missed())
-        })
+        });
+        self.is_well = answer.is_ok();
+        answer
     }
 
     async fn say(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
@@ -105,9 +116,13 @@ impl<D: Driver> Lease<D> {
 
 impl<D: Driver> Drop for Lease<D> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else {
+        let Some(taken) = self.taken.take() else {
             return;
         };
+        if self.is_well && !self.is_open {
+            return self.stock.keep(taken);
+        }
+        let connection = taken.connection;
         // Without a runtime nobody is left to wait for it.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(give_back(connection, self.is_open))),
@@ -116,8 +131,8 @@ impl<D: Driver> Drop for Lease<D> {
     }
 }
 
-/// Gives a connection back in order, or not at all.
-async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
+/// Gives a connection back to its pool in order, or not at all.
+pub(super) async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
     if is_open {
         let rolled_back = timeout(RETURN, D::say(&mut connection, "ROLLBACK")).await;
         if !matches!(rolled_back, Ok(Ok(()))) {

@@ -6,20 +6,20 @@
 
 mod lease;
 mod statement;
+mod stock;
 mod table;
 mod time;
 
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Postgres, Sqlite};
 
 pub use lease::Lease;
 pub use statement::{Executor, FromEitherRow, Statement, Value};
+pub use stock::Stock;
 pub use table::{Table, Type};
 
 /// How long a caller waits for a free connection before it hears that the database is away.
@@ -83,14 +83,14 @@ fn is_passing(code: &str) -> bool {
 #[derive(Debug, Clone)]
 pub enum Database {
     /// A pool on a Postgres server.
-    Postgres(PgPool),
+    Postgres(Stock<Postgres>),
     /// One writer and many readers on a SQLite file: SQLite admits one writer at a time, and
     /// waiting for it in our queue is fairer and cheaper than in its busy loop.
     Sqlite {
         /// The only connection that writes.
-        writer: SqlitePool,
+        writer: Stock<Sqlite>,
         /// Connections that read beside it.
-        readers: SqlitePool,
+        readers: Stock<Sqlite>,
     },
 }
 
@@ -111,7 +111,8 @@ impl Database {
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
             ])
-            .options([("jit", "off")])
+            // Nor is it made anew for each batch because its length is known: that costs more than the batch.
+            .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")])
             // What a node locked whose end of the connection is gone without a word, the server frees by itself.
             .options([
                 ("idle_in_transaction_session_timeout", "15s"),
@@ -127,7 +128,7 @@ impl Database {
                 Box::pin(async move { Ok(lease::is_alive(connection).await) })
             })
             .connect_lazy_with(options);
-        Ok(Self::Postgres(pool))
+        Ok(Self::Postgres(pool.into()))
     }
 
     /// Opens a SQLite file, creating it where there is none. What is committed survives the death
@@ -145,6 +146,8 @@ impl Database {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(10))
+            // A file does not hang up.
+            .test_before_acquire(false)
             // The writer lives as long as the process: its prepared statements stay warm.
             .idle_timeout(None)
             .max_lifetime(None)
@@ -153,10 +156,11 @@ impl Database {
         let readers = SqlitePoolOptions::new()
             .max_connections(readers)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self::Sqlite { writer, readers })
+        Ok(Self::Sqlite { writer: writer.into(), readers: readers.into() })
     }
 
     /// Which of the two this is.
@@ -183,9 +187,13 @@ impl Database {
         }
     }
 
-    /// Where a statement that writes is run: in a transaction, if there is one.
-    pub fn within<'c>(&'c self, transaction: Option<&'c mut Transaction>) -> Executor<'c> {
-        transaction.map_or_else(|| self.writer(), Transaction::executor)
+    /// A connection for several statements that write, in a transaction only where writers are one anyway: on Postgres each is
+    /// committed by itself.
+    pub async fn hold(&self) -> Result<Transaction, Error> {
+        match self {
+            Self::Postgres(stock) => Ok(Transaction::Postgres(Lease::take(stock).await?)),
+            Self::Sqlite { .. } => self.begin().await,
+        }
     }
 
     /// Begins a transaction that may write. It is rolled back when dropped.

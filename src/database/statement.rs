@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgPool, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite};
 use tokio::time::timeout;
 
 use super::lease::{DEADLINE, Lease};
+use super::stock::Stock;
 use super::{Error, Table};
 use crate::domain::{
     JsonObject, LeaseToken, Reason, Status, TaskId, TaskType, Timestamp, WorkerId,
@@ -17,10 +18,10 @@ use crate::domain::{
 /// Where a statement is run.
 #[derive(Debug)]
 pub enum Executor<'c> {
-    /// Any connection of a Postgres pool.
-    PostgresPool(&'c PgPool),
-    /// Any connection of a SQLite pool.
-    SqlitePool(&'c SqlitePool),
+    /// Any connection to Postgres.
+    PostgresPool(&'c Stock<Postgres>),
+    /// Any connection to SQLite.
+    SqlitePool(&'c Stock<Sqlite>),
     /// A Postgres transaction.
     Postgres(&'c mut Lease<Postgres>),
     /// A SQLite transaction.

@@ -74,21 +74,18 @@ impl Storage {
     /// Gives each of `claims`, in their order, the oldest pending task of its types that is left, all in one
     /// commit. For each: the task, or `None` where there is none.
     pub async fn claim_each(&self, claims: &[Claim]) -> Result<Vec<Option<Task>>, Error> {
-        let kind = self.database.kind();
-        // Postgres says each of the two statements by itself: between them nothing needs to hold.
-        let mut transaction = match kind {
-            Kind::Postgres => None,
-            Kind::Sqlite => Some(self.database.begin().await?),
-        };
+        // On Postgres each of the two statements is committed by itself: between them nothing needs to hold.
+        let mut held = self.database.hold().await?;
         let mut taken: Vec<Option<Task>> = claims.iter().map(|_| None).collect();
         let mut tried = Vec::new();
         for _ in 0..LOOKS {
-            let on = transaction.as_mut();
-            match self.look_and_take(on, claims, &mut tried, &mut taken).await {
+            match self.look_and_take(&mut held, claims, &mut tried, &mut taken).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was taken before is taken: its workers hear of it.
-                Err(error) if transaction.is_none() && taken.iter().any(Option::is_some) => {
+                Err(error)
+                    if held.kind() == Kind::Postgres && taken.iter().any(Option::is_some) =>
+                {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "some claims get nothing"
@@ -98,37 +95,30 @@ impl Storage {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(transaction) = transaction {
-            transaction.commit().await?;
-        }
+        held.commit().await?;
         Ok(taken)
     }
 
     /// Says whether another look may find more: somebody else was faster.
     async fn look_and_take(
         &self,
-        mut transaction: Option<&mut Transaction>,
+        held: &mut Transaction,
         claims: &[Claim],
         tried: &mut Vec<String>,
         taken: &mut [Option<Task>],
     ) -> Result<bool, Error> {
-        let kind = self.database.kind();
+        let kind = held.kind();
         let open: Vec<usize> = (0..claims.len()).filter(|at| taken[*at].is_none()).collect();
         let mut offered: Vec<OfferRow> = Vec::new();
         for statement in offers_statements(kind, open.iter().map(|at| &claims[*at]), tried) {
-            offered.extend(
-                statement
-                    .fetch_all::<OfferRow>(self.database.within(transaction.as_deref_mut()))
-                    .await?,
-            );
+            offered.extend(statement.fetch_all::<OfferRow>(held.executor()).await?);
         }
         let given = give(&open, claims, by_type(offered));
         if given.is_empty() {
             return Ok(false);
         }
-        let rows: Vec<TaskRow> = take_statement(kind, claims, &given)
-            .fetch_all(self.database.within(transaction))
-            .await?;
+        let rows: Vec<TaskRow> =
+            take_statement(kind, claims, &given).fetch_all(held.executor()).await?;
         let all_were_free = rows.len() == given.len();
         put(rows, &given, taken)?;
         tried.extend(given.into_iter().map(|(_, id)| id));

@@ -72,9 +72,9 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     match database {
-        Database::Postgres(pool) => {
+        Database::Postgres(stock) => {
             // A node that is older than the schema goes on: migrations only add.
-            let mut connection = pool.acquire().await.map_err(MigrateError::Execute)?;
+            let mut connection = stock.own().await.map_err(MigrateError::Execute)?;
             // The limits of requests are not those of a migration, nor of waiting for another node's.
             sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
                 .execute(&mut *connection)
@@ -87,7 +87,9 @@ pub async fn run(database: &Database, patience: Duration) -> Result<(), Error> {
             connection.close().await.map_err(MigrateError::Execute)?;
         }
         Database::Sqlite { writer, .. } => {
-            migrator(|(_, _, _, sqlite)| sqlite).set_ignore_missing(true).run(writer).await?;
+            let mut migrator = migrator(|(_, _, _, sqlite)| sqlite);
+            let mut connection = writer.own().await.map_err(MigrateError::Execute)?;
+            migrator.set_ignore_missing(true).run(&mut *connection).await?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Error;
 use crate::coalescer::{Answers, Coalescer, Width};
-use crate::database::{self, Database, Statement, Table, Transaction, Type};
+use crate::database::{self, Database, Kind, Statement, Table, Type};
 use crate::domain::once::KEPT_FOR;
 use crate::domain::{Receipt, TaskId};
 
@@ -76,61 +76,59 @@ async fn run(database: Database, writes: Vec<Write>) -> Answers<Result<(), Error
 
 /// All of it or nothing.
 async fn write(database: &Database, writes: &[Write]) -> Result<(), database::Error> {
+    let mut statements = statements(database.kind(), writes);
+    // One is whole by itself.
+    if statements.len() == 1 {
+        return statements.remove(0).execute(database.writer()).await.map(drop);
+    }
     let mut transaction = database.begin().await?;
-    keep(&mut transaction, writes).await?;
-    let gone = writes.iter().filter_map(|write| match write {
-        Write::Delete(task) => Some(task.as_str().to_owned()),
-        Write::Keep { .. } => None,
-    });
-    let gone: Vec<String> = gone.collect();
-    if !gone.is_empty() {
-        for table in ["live_entries", "live_receipts"] {
-            Statement::new(format!(
-                "DELETE FROM {table} WHERE task_id IN (SELECT value FROM json_each($1))"
-            ))
-            .bind(gone.clone())
-            .execute(transaction.executor())
-            .await?;
-        }
+    for statement in statements {
+        statement.execute(transaction.executor()).await?;
     }
     transaction.commit().await
 }
 
-async fn keep(transaction: &mut Transaction, writes: &[Write]) -> Result<(), database::Error> {
+/// What says it, in this order.
+fn statements(kind: Kind, writes: &[Write]) -> Vec<Statement> {
     let (mut entries, mut receipts) = (Table::new(ENTRIES), Table::new(RECEIPTS));
-    let mut given = Vec::new();
+    let (mut statements, mut gone) = (Vec::new(), Vec::new());
     for write in writes {
-        let Write::Keep { task, first, lines, receipt } = write else { continue };
-        for (seq_id, line) in (*first..).zip(lines) {
-            entries.push([task.into(), seq_id.into(), line.clone().into()]);
-        }
-        if let Some(receipt) = receipt {
-            let (key, text) = (receipt.hash.clone(), receipt.text());
-            receipts.push([task.into(), key.into(), text.into(), receipt.at.into()]);
-            given.push((task, receipt.at));
+        match write {
+            Write::Keep { task, first, lines, receipt } => {
+                for (seq_id, line) in (*first..).zip(lines) {
+                    entries.push([task.into(), seq_id.into(), line.clone().into()]);
+                }
+                let Some(receipt) = receipt else { continue };
+                let (key, text) = (receipt.hash.clone(), receipt.text());
+                receipts.push([task.into(), key.into(), text.into(), receipt.at.into()]);
+                // Who gives a receipt takes those of its task away that are over.
+                statements.push(
+                    Statement::new(
+                        "DELETE FROM live_receipts WHERE task_id = $1 AND given_at <= $2",
+                    )
+                    .bind(task)
+                    .bind(receipt.at.minus(KEPT_FOR)),
+                );
+            }
+            Write::Delete(task) => gone.push(task.as_str().to_owned()),
         }
     }
-    // Who gives a receipt takes those of its task away that are over.
-    for (task, at) in given {
-        Statement::new("DELETE FROM live_receipts WHERE task_id = $1 AND given_at <= $2")
-            .bind(task)
-            .bind(at.minus(KEPT_FOR))
-            .execute(transaction.executor())
-            .await?;
-    }
-    let kind = transaction.kind();
     for (table, columns, rows) in
         [("live_entries", ENTRIES, entries), ("live_receipts", RECEIPTS, receipts)]
     {
-        if rows.is_empty() {
-            continue;
+        if !rows.is_empty() {
+            let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+            let (names, source) = (names.join(", "), Table::source(columns, kind, 0, "kept"));
+            let insert = format!("INSERT INTO {table} ({names}) SELECT {names} FROM {source}");
+            statements.push(Statement::new(insert).bind(rows));
         }
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        let (names, source) = (names.join(", "), Table::source(columns, kind, 0, "kept"));
-        Statement::new(format!("INSERT INTO {table} ({names}) SELECT {names} FROM {source}"))
-            .bind(rows)
-            .execute(transaction.executor())
-            .await?;
     }
-    Ok(())
+    if !gone.is_empty() {
+        for table in ["live_entries", "live_receipts"] {
+            let delete =
+                format!("DELETE FROM {table} WHERE task_id IN (SELECT value FROM json_each($1))");
+            statements.push(Statement::new(delete).bind(gone.clone()));
+        }
+    }
+    statements
 }

@@ -1,0 +1,169 @@
+//! Connections at hand, between a pool and those who use it.
+//!
+//! sqlx pings a connection each time it goes back to its pool, and tests one that comes from there: two round trips around each
+//! statement, as long as a short statement itself. A connection that did what it was told a moment ago needs
+//! neither: it goes to whoever waits for one, or stays at hand for whoever comes next.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::Pool;
+use sqlx::pool::PoolConnection;
+use tokio::sync::oneshot;
+
+use super::lease::{Driver, give_back};
+
+/// How long a connection that did what it was told is taken for alive.
+const FRESH: Duration = Duration::from_millis(100);
+/// After how long a connection goes back to its pool all the same, which knows when it has lived long enough.
+const ROUND: Duration = Duration::from_mins(1);
+
+/// A pool, and those of its connections that are at hand; cheap to clone.
+pub struct Stock<D: Driver>(Arc<Shared<D>>);
+
+struct Shared<D: Driver> {
+    pool: Pool<D>,
+    hand: Mutex<Hand<D>>,
+}
+
+struct Hand<D: Driver> {
+    /// The one that was used last is the last.
+    idle: Vec<Idle<D>>,
+    /// Who waits, the first to come first; the pool may serve them sooner.
+    waiting: VecDeque<oneshot::Sender<Taken<D>>>,
+    is_closed: bool,
+}
+
+struct Idle<D: Driver> {
+    taken: Taken<D>,
+    since: Instant,
+}
+
+/// A connection, and when it came from the pool.
+pub(super) struct Taken<D: Driver> {
+    pub(super) connection: PoolConnection<D>,
+    at: Instant,
+}
+
+impl<D: Driver> Clone for Stock<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D: Driver> std::fmt::Debug for Stock<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stock").field(&self.0.pool).finish()
+    }
+}
+
+impl<D: Driver> From<Pool<D>> for Stock<D> {
+    fn from(pool: Pool<D>) -> Self {
+        let hand =
+            Mutex::new(Hand { idle: Vec::new(), waiting: VecDeque::new(), is_closed: false });
+        Self(Arc::new(Shared { pool, hand }))
+    }
+}
+
+impl<D: Driver> Stock<D> {
+    /// A connection for whoever does with it what he likes; it comes back to the pool, or is closed.
+    pub async fn own(&self) -> Result<PoolConnection<D>, sqlx::Error> {
+        Ok(self.take().await?.connection)
+    }
+
+    /// Takes a connection, waiting no longer than the pool says.
+    pub(super) async fn take(&self) -> Result<Taken<D>, sqlx::Error> {
+        let (mut waiting, stale) = {
+            let mut hand = self.lock();
+            match hand.idle.pop() {
+                Some(idle) if idle.since.elapsed() < FRESH => return Ok(idle.taken),
+                // The others were used before it.
+                stale => {
+                    let (handed, waiting) = oneshot::channel();
+                    hand.waiting.push_back(handed);
+                    let stale = stale.into_iter().chain(hand.idle.drain(..)).collect();
+                    (Waiting { stock: self, handed: waiting }, stale)
+                }
+            }
+        };
+        self.to_the_pool(stale);
+        tokio::select! {
+            biased;
+            Ok(taken) = &mut waiting.handed => Ok(taken),
+            acquired = self.0.pool.acquire() => {
+                Ok(Taken { connection: acquired?, at: Instant::now() })
+            }
+        }
+    }
+
+    /// Hands on, or keeps at hand, a connection that did what it was told and has nothing begun.
+    pub(super) fn keep(&self, mut taken: Taken<D>) {
+        let mut leaving = Vec::new();
+        let mut hand = self.lock();
+        if hand.is_closed || taken.at.elapsed() > ROUND {
+            leaving.push(Idle { taken, since: Instant::now() });
+        } else {
+            loop {
+                let Some(waiting) = hand.waiting.pop_front() else {
+                    hand.idle.push(Idle { taken, since: Instant::now() });
+                    break;
+                };
+                match waiting.send(taken) {
+                    Ok(()) => break,
+                    // The pool was faster, or it is gone.
+                    Err(back) => taken = back,
+                }
+            }
+        }
+        // After a crowd there are more than anybody takes.
+        if hand.idle.first().is_some_and(|oldest| oldest.since.elapsed() >= FRESH) {
+            leaving.push(hand.idle.remove(0));
+        }
+        drop(hand);
+        self.to_the_pool(leaving);
+    }
+
+    /// Closes every connection.
+    pub(super) async fn close(&self) {
+        let idle = {
+            let mut hand = self.lock();
+            hand.is_closed = true;
+            std::mem::take(&mut hand.idle)
+        };
+        for Idle { taken, .. } in idle {
+            give_back(taken.connection, false).await;
+        }
+        self.0.pool.close().await;
+    }
+
+    fn to_the_pool(&self, idle: Vec<Idle<D>>) {
+        for Idle { taken, .. } in idle {
+            // Without a runtime nobody is left to wait for it.
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(give_back(taken.connection, false))),
+                Err(_) => drop(taken.connection.detach()),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hand<D>> {
+        // No code that holds the lock can leave what it guards half changed.
+        self.0.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody waits, who may be served twice, or served and gone.
+struct Waiting<'a, D: Driver> {
+    stock: &'a Stock<D>,
+    handed: oneshot::Receiver<Taken<D>>,
+}
+
+impl<D: Driver> Drop for Waiting<'_, D> {
+    fn drop(&mut self) {
+        self.handed.close();
+        if let Ok(unneeded) = self.handed.try_recv() {
+            self.stock.keep(unneeded);
+        }
+    }
+}
