@@ -55,14 +55,18 @@ impl Entry {
         Ok(lines.into_iter().map(entry).collect())
     }
 
-    /// The text of this entry. The Redis script writes the same by concatenation.
+    /// The text of this entry. The Redis script, which gives the number, writes the same by concatenation.
     pub fn line(&self) -> String {
         format!(
-            r#"{{"seqId":{},"timestamp":"{}","progress":{}}}"#,
+            r#"{{"seqId":{}{}"#,
             self.seq_id,
-            self.timestamp,
-            self.progress.as_str()
+            Self::behind_number(self.timestamp, &self.progress)
         )
+    }
+
+    /// What stands behind the number in the text of an entry.
+    pub fn behind_number(timestamp: Timestamp, progress: &JsonObject) -> String {
+        format!(r#","timestamp":"{timestamp}","progress":{}}}"#, progress.as_str())
     }
 
     /// What a client sees of it: `{"seqId":6,"percent":40}`.

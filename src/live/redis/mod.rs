@@ -97,7 +97,10 @@ impl RedisLive {
         // A sharded channel has the slot of its task's keys: who has these publishes there, and no other
         // server of a cluster hears of it.
         let publish = if servers.is_cluster() { "SPUBLISH" } else { "PUBLISH" };
-        let said_in_front = format!("local PUBLISH = '{publish}'");
+        let said_in_front = format!(
+            "local PUBLISH, OPENING_FOR = '{publish}', {}\nlocal WINDOW, WINDOW_BYTES = {WINDOW}, {WINDOW_BYTES}",
+            millis(OPENING_FOR)
+        );
         let script = |text: &str| Script::new(&format!("{said_in_front}\n{text}"));
         let scripts = Scripts {
             read: script(include_str!("read.lua")),
@@ -121,31 +124,29 @@ impl RedisLive {
         if append.key.is_some() {
             keys.extend(once::days(&self.keys, task, append.now));
         }
-        let call = Request::resident(script, &keys)
+        let mut call = Request::resident(script, &keys)
             .arg(self.keys.live(task))
-            .arg(append.now.to_string())
             .arg(append.caller.worker.as_ref().map_or("", |worker| worker.as_str()))
             .arg(append.caller.token.as_ref().map_or("", |token| token.as_str()))
+            .arg(&look.generation)
             .arg(Fence::opening().to_string())
-            .arg(millis(OPENING_FOR));
+            .arg(append.limits.entries)
+            .arg(append.limits.bytes)
+            .arg(append.entries.len());
+        for entry in append.entries {
+            call = call.arg(Entry::behind_number(append.now, entry));
+        }
         // What was verified of another memory than the one that is asked says nothing here.
         let verified =
             append.verified.filter(|verified| verified.memory.present == look.generation);
-        let call = match verified {
-            Some(verified) => call
+        if let Some(verified) = verified {
+            call = call
                 .arg(verified.fence.to_string())
                 .arg(Fence::Open(verified.grant.clone()).to_string())
-                .arg(verified.last_sealed)
                 .arg(verified.expires_at.as_millis())
-                .arg(&look.generation)
-                .arg(verified.memory.log.as_deref().unwrap_or_default())
-                .arg(verified.sealed_bytes),
-            None => call.arg("").arg("").arg(0).arg(0).arg(&look.generation).arg("").arg(0),
-        };
-        let mut call =
-            call.arg(WINDOW).arg(WINDOW_BYTES).arg(append.limits.entries).arg(append.limits.bytes);
-        for entry in append.entries {
-            call = call.arg(entry.as_str());
+                .arg(verified.last_sealed)
+                .arg(verified.sealed_bytes)
+                .arg(verified.memory.log.as_deref().unwrap_or_default());
         }
         match append.key {
             Some(key) => once::say(call, key, append.now),
