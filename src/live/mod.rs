@@ -43,6 +43,8 @@ pub const KEPT_AFTER_DEADLINE: Duration = Duration::from_hours(7 * 24);
 pub const KEPT_AT_LEAST: Duration = Duration::from_hours(24);
 /// Bytes a page of the log holds at about most.
 pub const PAGE_BYTES: usize = 1 << 20;
+/// Entries of a page at most.
+pub const PAGE_ENTRIES: usize = 1000;
 /// Entries that a log holds unsealed at most. So the newest number that was ever given is at most this
 /// far behind the newest that is sealed, whatever becomes of the log.
 pub const WINDOW: u64 = 10_000;
@@ -172,6 +174,17 @@ pub struct Page {
     pub last_seq_id: u64,
 }
 
+/// What a log that is closed holds.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// What is remembered of it.
+    pub memory: Memory,
+    /// Its first page; where the log is short, all of it.
+    pub page: Page,
+    /// The receipts of appends with a key that may still be asked for.
+    pub receipts: Vec<Receipt>,
+}
+
 /// What came of ending a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -197,12 +210,13 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// Reads the number of the newest entry of each task; 0 where there is no log.
     async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error>;
 
-    /// Closes the fence of `attempt` for [`CLOSED_FOR`], and says the number of the newest entry: no
-    /// entry of this attempt is acknowledged after.
-    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error>;
+    /// Closes the fence of `attempt` for [`CLOSED_FOR`], and says what the log holds at that instant: no entry of
+    /// this attempt is acknowledged after.
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error>;
 
     /// Reads the receipts of appends with a key that may still be asked for.
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error>;
+
     /// Says what the log remembers of `task`.
     async fn memory(&self, task: &TaskId) -> Result<Memory, Error>;
 

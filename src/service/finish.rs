@@ -15,9 +15,10 @@ use super::ends::{End, EndJob};
 use super::query::PAGE;
 use super::{Result, Said, Tracker};
 use crate::domain::{
-    Caller, Ending, Entry, JsonObject, Keyed, StatusChange, Task, TaskId, Timestamp, Transition,
+    Caller, Ending, Entry, JsonObject, Keyed, Receipt, StatusChange, Task, TaskId, Timestamp,
+    Transition,
 };
-use crate::live::Ended;
+use crate::live::{Closed, Ended};
 use crate::storage::{Change, Loss};
 
 /// Ends that are settled in one round.
@@ -34,8 +35,8 @@ pub(super) struct ClosedLog {
     pub(super) loss: Option<Loss>,
     /// The number of the newest entry; `None` where only the sealed history knows.
     pub(super) newest: Option<u64>,
-    /// The same where it is in the log; 0 where the log has none.
-    last_seq_id: u64,
+    /// What its appends with a key were told.
+    receipts: Vec<Receipt>,
 }
 
 impl Tracker {
@@ -120,39 +121,38 @@ impl Tracker {
     /// entry, where the log knows it.
     pub(super) async fn close(&self, task: Task, ending: Ending) -> Result<(Change, Option<u64>)> {
         let closed = self.close_log(&task, ending.at).await?;
-        self.end_closed(task, ending, closed).await
+        Ok(Self::end_closed(task, ending, closed))
     }
 
     /// The same of a task whose log is closed.
-    pub(super) async fn end_closed(
-        &self,
+    pub(super) fn end_closed(
         mut task: Task,
         ending: Ending,
         closed: ClosedLog,
-    ) -> Result<(Change, Option<u64>)> {
-        // After the entries, so that none is taken without its receipt.
-        let receipts = self.receipts(&task.id, closed.last_seq_id, ending.at).await?;
+    ) -> (Change, Option<u64>) {
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
         task.stall_check_at = None;
-        let change = Change { task, entries: closed.entries, loss: closed.loss, receipts };
-        Ok((change, closed.newest))
+        let ClosedLog { entries, loss, newest, mut receipts } = closed;
+        receipts.retain(|receipt| receipt.is_kept(ending.at));
+        (Change { task, entries, loss, receipts }, newest)
     }
 
     /// Closes the log of an attempt that is over and takes its entries.
     pub(super) async fn close_log(&self, task: &Task, now: Timestamp) -> Result<ClosedLog> {
-        let last_seq_id = self.live.close(&task.id, task.attempt, now).await?;
+        let Closed { memory, page, receipts } =
+            self.live.close(&task.id, task.attempt, now).await?;
         if task.attempt == 0 {
-            return Ok(ClosedLog { entries: Vec::new(), loss: None, newest: None, last_seq_id });
+            return Ok(ClosedLog { entries: Vec::new(), loss: None, newest: None, receipts });
         }
-        let memory = self.live.memory(&task.id).await?;
         let loss = self.loss(task, &memory)?;
-        let entries = self.log_of(&task.id, last_seq_id).await?;
-        let is_known = loss.is_none() && last_seq_id > 0;
-        Ok(ClosedLog { entries, loss, newest: is_known.then_some(last_seq_id), last_seq_id })
+        let newest = memory.last_seq_id;
+        let entries = self.log_of(&task.id, page, newest).await?;
+        let is_known = loss.is_none() && newest > 0;
+        Ok(ClosedLog { entries, loss, newest: is_known.then_some(newest), receipts })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and

@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use super::query::PAGE;
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId, Timestamp};
-use crate::live::{Generation, Memory, WINDOW};
+use crate::live::{Generation, Memory, Page, WINDOW};
 use crate::storage::{Loss, Memories};
 
 /// Generations of the log's memories as this node knows them.
@@ -152,14 +152,15 @@ impl Tracker {
         if loss.is_none() && (is_present || memory.last_seq_id <= size.0) {
             return Ok(size);
         }
-        let left = self.log_of(&task.id, memory.last_seq_id).await?;
+        let left = self.log_of(&task.id, Page::default(), memory.last_seq_id).await?;
         self.storage.seal(&task.id, &left, loss.as_ref()).await?;
         Ok(self.storage.sealed_size(&task.id).await?)
     }
 
-    /// What is in the log of a task up to entry `newest`, sealed or not.
-    pub(super) async fn log_of(&self, id: &TaskId, newest: u64) -> Result<Vec<Entry>> {
-        let (mut entries, mut after) = (Vec::new(), 0);
+    /// What is in the log of a task up to entry `newest`, sealed or not, of which `first` was read already.
+    pub(super) async fn log_of(&self, id: &TaskId, first: Page, newest: u64) -> Result<Vec<Entry>> {
+        let mut entries = first.entries;
+        let mut after = entries.last().map_or(first.behind, |last| last.seq_id);
         while after < newest {
             let page = self.live.read(id, after, PAGE).await?;
             match page.entries.last() {

@@ -5,8 +5,7 @@ use crate::domain::{Entry, Task, TaskId};
 use crate::live;
 use crate::storage::{Cursor, Filter, Listed, Sealed};
 
-/// Entries of a page of the live log.
-pub(super) const PAGE: usize = 1000;
+pub(super) use crate::live::PAGE_ENTRIES as PAGE;
 
 /// A task with its history.
 #[derive(Debug)]

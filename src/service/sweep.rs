@@ -158,14 +158,14 @@ impl Tracker {
             "the lease ran out: the worker has fallen silent");
         if task.cancellation.is_some() {
             let ending = Ending::plain(Status::Cancelled, now);
-            let (change, newest) = self.end_closed(task, ending, closed).await?;
+            let (change, newest) = Self::end_closed(task, ending, closed);
             return Ok(Outcome { change, by: Some(Transition::Cancel), newest });
         }
         let task = Task { lost_attempts: task.lost_attempts + 1, ..task };
         if task.lost_attempts >= task.terms.max_attempts {
             let ending =
                 Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
-            let (change, newest) = self.end_closed(task, ending, closed).await?;
+            let (change, newest) = Self::end_closed(task, ending, closed);
             return Ok(Outcome { change, by: Some(Transition::Exhaust), newest });
         }
         let (change, newest) = taken_back(task, closed, now);

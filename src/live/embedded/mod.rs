@@ -8,6 +8,7 @@
 
 mod log;
 mod once;
+mod pages;
 mod room;
 mod writes;
 
@@ -19,8 +20,8 @@ use async_trait::async_trait;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Append, Appended, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
-    PAGE_BYTES, Page, Verified,
+    Append, Appended, Closed, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
+    PAGE_ENTRIES, Page, Verified,
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
@@ -171,6 +172,14 @@ impl EmbeddedLive {
         Ok(Appended::Kept { last_seq_id, grant })
     }
 
+    /// What is remembered of a log whose newest entry has this number.
+    fn remembered(&self, last_seq_id: u64) -> Memory {
+        let present = self.generation.to_string();
+        // Its newest entry stays until its end, so a log of this file has one.
+        let log = (last_seq_id > 0).then(|| present.clone());
+        Memory { present, place: 0, log, is_moved: false, last_seq_id }
+    }
+
     async fn append_owned(self, task: TaskId, append: Owned) -> Result<Appended, Error> {
         let Owned { entries, caller, now, verified, key, limits } = append;
         let log = self.log(&task, now);
@@ -202,45 +211,8 @@ impl Live for EmbeddedLive {
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let (behind, last_seq_id) = self.bounds(task).await?;
-        let mut page = Page { entries: Vec::new(), behind, last_seq_id };
-        // What it begins behind leaves it only when it is sealed.
-        let (mut bytes, mut left) = (0, if after < behind { 0 } else { limit });
-        'pages: while bytes < PAGE_BYTES && left > 0 {
-            let chunk = left.min(64);
-            let rows: Vec<LineRow> = Statement::new(
-                "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
-                 ORDER BY seq_id LIMIT $3",
-            )
-            .bind(task)
-            .bind(page.entries.last().map_or(after, |entry| entry.seq_id))
-            .bind(chunk as u64)
-            .fetch_all(self.database.reader())
-            .await?;
-            let more = rows.len() == chunk;
-            for row in rows {
-                if bytes >= PAGE_BYTES {
-                    break;
-                }
-                let entry = parse(&row.line)?;
-                // What stood before it was sealed and left while we read.
-                if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
-                    page.behind = page.behind.max(entry.seq_id - 1);
-                    break 'pages;
-                }
-                bytes += row.line.len();
-                page.entries.push(entry);
-            }
-            left -= chunk;
-            if !more {
-                break;
-            }
-        }
-        // Entries may have come since the counter was read.
-        if let Some(newest) = page.entries.last() {
-            page.last_seq_id = page.last_seq_id.max(newest.seq_id);
-        }
-        Ok(page)
+        let bounds = self.bounds(task).await?;
+        self.page(task, bounds, after, limit).await
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
@@ -265,14 +237,20 @@ impl Live for EmbeddedLive {
         Ok(last)
     }
 
-    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error> {
         let log = self.log(task, now);
         let mut log = log.lock().await;
         if log.fence.as_ref().and_then(Fence::attempt).is_some_and(|present| present > attempt) {
             return Err(Error::Failed("a later attempt has the log".into()));
         }
         log.close(attempt, now);
-        self.newest(task).await
+        let bounds = self.bounds(task).await?;
+        let memory = self.remembered(bounds.1);
+        if bounds.1 == 0 {
+            return Ok(Closed { memory, page: Page::default(), receipts: Vec::new() });
+        }
+        let page = self.page(task, bounds, bounds.0, PAGE_ENTRIES).await?;
+        Ok(Closed { memory, page, receipts: self.all_receipts(task).await? })
     }
 
     async fn receipts(&self, task: &TaskId, _now: Timestamp) -> Result<Vec<Receipt>, Error> {
@@ -280,11 +258,7 @@ impl Live for EmbeddedLive {
     }
 
     async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
-        let last_seq_id = self.newest(task).await?;
-        let present = self.generation.to_string();
-        // Its newest entry stays until its end, so a log of this file has one.
-        let log = (last_seq_id > 0).then(|| present.clone());
-        Ok(Memory { present, place: 0, log, is_moved: false, last_seq_id })
+        Ok(self.remembered(self.newest(task).await?))
     }
 
     async fn generations(&self) -> Result<Vec<Generation>, Error> {

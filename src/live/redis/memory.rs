@@ -70,6 +70,22 @@ impl Outlook {
     }
 }
 
+/// Where something was found: at a server, by a look at it.
+pub(super) struct At {
+    node: Node,
+    look: Arc<Look>,
+}
+
+/// What was found of a task.
+pub(super) struct Found {
+    /// The generation of its log.
+    pub(super) log: Option<String>,
+    /// The number of its newest entry.
+    pub(super) last_seq_id: u64,
+    /// What the server's mark said after that.
+    pub(super) mark: Option<String>,
+}
+
 /// Looks at the servers.
 pub(super) struct Lookout {
     servers: Arc<Servers>,
@@ -184,7 +200,7 @@ impl Lookout {
             let mut server = route.node.commands.clone();
             let answer: RedisResult<(Option<String>, Option<u64>, Option<String>)> =
                 within(CALL_TIMEOUT, asked.query_async(&mut server)).await;
-            let (log, last_seq_id, mark) = match answer {
+            let (log, last, mark) = match answer {
                 Ok(answer) => answer,
                 Err(error) if self.refers_elsewhere(&error) => {
                     self.follow(&mut route, &look, &seq).await?;
@@ -195,20 +211,22 @@ impl Lookout {
                     return Err(error);
                 }
             };
-            let is_same = mark.as_deref() == Some(&*look.text);
-            let look = if is_same { look } else { self.look_again(&route.node, &look).await? };
-            let is_moved = match &log {
-                Some(log) if *log != look.generation => self.is_elsewhere(log, &route.node).await,
-                _ => false,
-            };
-            return Ok(Memory {
-                present: look.generation.clone(),
-                place: slot(&seq),
-                log,
-                is_moved,
-                last_seq_id: last_seq_id.unwrap_or(0),
-            });
+            let found = Found { log, last_seq_id: last.unwrap_or(0), mark };
+            return self.judge(At { node: route.node, look }, &seq, found).await;
         }
+    }
+
+    /// What is to be thought of what was found of the task whose counter is `seq`.
+    pub(super) async fn judge(&self, at: At, seq: &str, found: Found) -> RedisResult<Memory> {
+        let (At { node, look }, Found { log, last_seq_id, mark }) = (at, found);
+        let is_same = mark.as_deref() == Some(&*look.text);
+        let look = if is_same { look } else { self.look_again(&node, &look).await? };
+        let is_moved = match &log {
+            Some(log) if *log != look.generation => self.is_elsewhere(log, &node).await,
+            _ => false,
+        };
+        let (present, place) = (look.generation.clone(), slot(seq));
+        Ok(Memory { present, place, log, is_moved, last_seq_id })
     }
 
     fn refers_elsewhere(&self, error: &redis::RedisError) -> bool {
@@ -244,6 +262,15 @@ impl Lookout {
         key: &str,
         request: impl Fn(&Look) -> Request<'static>,
     ) -> RedisResult<redis::Value> {
+        Ok(self.run_at(key, request).await?.0)
+    }
+
+    /// The same; says also where it ran.
+    pub(super) async fn run_at(
+        &self,
+        key: &str,
+        request: impl Fn(&Look) -> Request<'static>,
+    ) -> RedisResult<(redis::Value, At)> {
         let mut route = within(CALL_TIMEOUT, self.servers.route(key)).await?;
         let mut looks = 1;
         loop {
@@ -252,7 +279,7 @@ impl Lookout {
                 Ok(look) => {
                     let request = request(&look);
                     match within(CALL_TIMEOUT, route.send(&request, Over::Commands)).await {
-                        Ok(answer) => return Ok(answer),
+                        Ok(answer) => return Ok((answer, At { node: route.node, look })),
                         Err(error) if is_forgotten(&error) && looks < LOOKS => {
                             looks += 1;
                             self.look_again(&route.node, &look).await?;

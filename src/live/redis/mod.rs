@@ -6,6 +6,7 @@
 //! (see `subscriber`). The servers should run with `maxmemory-policy noeviction`: an evicted log is a lost
 //! log. Every call has a bound, and a connection that has fallen silent is given up (see `connections`).
 
+mod close;
 mod connections;
 pub mod keys;
 mod link;
@@ -29,7 +30,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Ended, Error, Fence, Generation, Hub, LEFT, Live, Memory,
+    Append, Appended, CLOSED_FOR, Closed, Ended, Error, Fence, Generation, Hub, LEFT, Live, Memory,
     OPENING_FOR, PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
 use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
@@ -226,16 +227,8 @@ impl Live for RedisLive {
         Ok(last.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    async fn close(&self, task: &TaskId, attempt: u32, _now: Timestamp) -> Result<u64, Error> {
-        let keys = [self.keys.fence(task), self.keys.seq(task)];
-        let last = self
-            .lookout
-            .run(&keys[1], |look| {
-                Request::resident(&look.scripts.close, &keys).arg(attempt).arg(millis(CLOSED_FOR))
-            })
-            .await?;
-        let last: i64 = from_redis_value(last).map_err(RedisError::from)?;
-        u64::try_from(last).map_err(|_| unexpected("a later attempt has the log"))
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error> {
+        self.close_log(task, attempt, now).await
     }
 
     async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {

@@ -38,6 +38,7 @@ pub(super) enum Over {
 pub(super) struct Request<'a> {
     cmd: Cmd,
     script: Option<&'a Script>,
+    behind: Option<Cmd>,
 }
 
 impl<'a> Request<'a> {
@@ -50,7 +51,13 @@ impl<'a> Request<'a> {
     pub(super) fn resident(script: &Script, keys: &[String]) -> Self {
         let mut cmd = cmd("EVALSHA");
         cmd.arg(script.get_hash()).arg(keys.len()).arg(keys);
-        Self { cmd, script: None }
+        Self { cmd, script: None, behind: None }
+    }
+
+    /// Has a command of the same server done right behind it, in the same round trip: the answer is then both
+    /// answers, and nil where the second was refused.
+    pub(super) fn followed_by(self, behind: Cmd) -> Self {
+        Self { behind: Some(behind), ..self }
     }
 
     /// Adds an argument.
@@ -75,19 +82,29 @@ impl<'a> Request<'a> {
     }
 
     async fn send_once(&self, to: &mut impl ConnectionLike, asking: bool) -> RedisResult<Value> {
-        if !asking {
+        if !asking && self.behind.is_none() {
             return self.cmd.query_async(to).await;
         }
-        let mut both = pipe();
-        both.cmd("ASKING").ignore().add_command(self.cmd.clone());
-        let (answer,) = both.query_async(to).await?;
-        Ok(answer)
+        // Each answers for itself: the caller is to know who refused, and why.
+        let mut all = pipe();
+        all.ignore_errors();
+        if asking {
+            all.cmd("ASKING").ignore();
+        }
+        all.add_command(self.cmd.clone());
+        let Some(behind) = &self.behind else {
+            let [answer]: [RedisResult<Value>; 1] = all.query_async(to).await?;
+            return answer;
+        };
+        all.add_command(behind.clone());
+        let [answer, behind]: [RedisResult<Value>; 2] = all.query_async(to).await?;
+        Ok(Value::Array(vec![answer?, behind.unwrap_or(Value::Nil)]))
     }
 }
 
 impl From<Cmd> for Request<'_> {
     fn from(cmd: Cmd) -> Self {
-        Self { cmd, script: None }
+        Self { cmd, script: None, behind: None }
     }
 }
 

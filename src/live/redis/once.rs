@@ -57,14 +57,20 @@ pub(super) async fn read(
     // Yesterday's first: a key whose receipt was over may have another by now.
     let [today, yesterday] = days(keys, task, now);
     let all = |key: String| (key.clone(), Cmd::hgetall(key));
-    let mut receipts = HashMap::new();
+    let mut receipts = Vec::new();
     for day in servers.ask_each(&[all(yesterday), all(today)]).await? {
         let day: Vec<(String, String)> = from_redis_value(day).map_err(RedisError::from)?;
-        for (hash, text) in day {
-            receipts.insert(hash.clone(), parse(hash, &text)?);
-        }
+        receipts.extend(day);
     }
-    Ok(receipts.into_values().collect())
+    parse_all(receipts)
+}
+
+/// Reads receipts, each with its key: of those with the same the last counts.
+pub(super) fn parse_all(
+    texts: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<Receipt>, Error> {
+    let texts: HashMap<String, String> = texts.into_iter().collect();
+    texts.into_iter().map(|(hash, text)| parse(hash, &text)).collect()
 }
 
 fn parse(hash: String, text: &str) -> Result<Receipt, Error> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use task_tracker::app::App;
 use task_tracker::clock::Clock;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Generation, Live, Memory, Page};
+use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 use super::is_whole;
@@ -52,7 +52,7 @@ impl Live for Gated {
         self.real.last_seq_ids(tasks).await
     }
 
-    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error> {
         self.real.close(task, attempt, now).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
-use task_tracker::live::{Append, Appended, Ended, Error, Generation, Live, Memory, Page};
+use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
 /// What goes wrong.
@@ -13,9 +13,8 @@ use tokio::sync::Semaphore;
 pub struct Fault {
     /// Where the node dies: from then on it reaches nothing.
     pub dies: Option<Death>,
-    /// Whether the read of a log that was closed waits for [`Faulty::go_on`]: a slow commit.
-    pub commits_slowly: bool,
-    /// Whether it waits for [`Faulty::go_on`] when it has closed a log: an attempt that is taken away slowly.
+    /// Whether it waits for [`Faulty::go_on`] when it has closed and read a log: a slow commit, or an attempt that is
+    /// taken away slowly.
     pub closes_slowly: bool,
     /// What becomes of ends.
     pub ends: Ends,
@@ -57,8 +56,6 @@ pub struct Faulty {
     fault: Fault,
     is_dead: AtomicBool,
     ends: AtomicUsize,
-    /// The next read is that of an end under way.
-    is_closing: AtomicBool,
     reached: Semaphore,
     may_go_on: Semaphore,
 }
@@ -70,7 +67,6 @@ impl Faulty {
             fault,
             is_dead: AtomicBool::new(false),
             ends: AtomicUsize::new(0),
-            is_closing: AtomicBool::new(false),
             reached: Semaphore::new(0),
             may_go_on: Semaphore::new(0),
         }
@@ -119,11 +115,6 @@ impl Live for Faulty {
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
         let page = self.alive()?.read(task, after, limit).await?;
         self.dies(Death::AfterTheRead)?;
-        // An end reads from the beginning; the streams of these tests are further on.
-        if after == 0 && self.is_closing.swap(false, Ordering::SeqCst) {
-            self.reached.add_permits(1);
-            self.may_go_on.acquire().await.expect("a semaphore").forget();
-        }
         Ok(page)
     }
 
@@ -135,17 +126,16 @@ impl Live for Faulty {
         self.alive()?.last_seq_ids(tasks).await
     }
 
-    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<u64, Error> {
+    async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error> {
         self.dies(Death::BeforeTheClose)?;
         self.moves(task)?;
-        let newest = self.alive()?.close(task, attempt, now).await?;
+        let closed = self.alive()?.close(task, attempt, now).await?;
         self.dies(Death::AfterTheClose)?;
-        self.is_closing.store(self.fault.commits_slowly, Ordering::SeqCst);
         if self.fault.closes_slowly {
             self.reached.add_permits(1);
             self.may_go_on.acquire().await.expect("a semaphore").forget();
         }
-        Ok(newest)
+        Ok(closed)
     }
 
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {

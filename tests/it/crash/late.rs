@@ -19,7 +19,7 @@ use crate::harness::Mode;
 /// dies where it is said to, and another settles what it left.
 async fn an_end_with_a_late_entry(mode: Mode, dies: Option<Death>) {
     let scene = Scene::new(mode).await;
-    let (first, log) = scene.faulty(Fault { dies, commits_slowly: true, ..Fault::default() }).await;
+    let (first, log) = scene.faulty(Fault { dies, closes_slowly: true, ..Fault::default() }).await;
     let beside = if mode == Mode::Embedded { None } else { Some(scene.node().await) };
     let task = started(first.tracker()).await;
     progressed(first.tracker(), &task, 3).await;
@@ -107,7 +107,7 @@ async fn what_was_acknowledged_is_in_the_history_and_the_stream_before_it_is_set
     let scene = Scene::new(mode).await;
     // The end is committed and cannot be settled yet: what a reader sees is what is there between
     // the commit and the settling.
-    let fault = Fault { commits_slowly: true, ends: Ends::Refused, ..Fault::default() };
+    let fault = Fault { closes_slowly: true, ends: Ends::Refused, ..Fault::default() };
     let (node, log) = scene.faulty(fault).await;
     let task = started(node.tracker()).await;
     progressed(node.tracker(), &task, 3).await;

@@ -159,7 +159,8 @@ impl Log {
     }
 
     async fn close(&self, task: &TaskId, attempt: u32) -> Result<u64, Error> {
-        self.live.close(task, attempt, self.clock.now()).await
+        let closed = self.live.close(task, attempt, self.clock.now()).await?;
+        Ok(closed.memory.last_seq_id)
     }
 
     /// Ends attempt 1 of a task whose newest sealed entry is `last_seq_id`.
