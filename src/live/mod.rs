@@ -152,7 +152,12 @@ pub enum Appended {
         grant: Grant,
     },
     /// The fence does not let this caller in. Ask the durable truth, and come back with [`Verified`].
-    Unverified(Fence),
+    Unverified {
+        /// The fence.
+        fence: Fence,
+        /// What was remembered of the log at that instant, where it is known without asking again.
+        memory: Option<Memory>,
+    },
     /// An earlier request of this key was acknowledged; nothing is appended now.
     Before(Receipt),
     /// The key stands for another request; nothing is appended.

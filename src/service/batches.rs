@@ -10,7 +10,7 @@ use super::{Error, Outage, Result};
 use crate::coalescer::{Coalescer, Width};
 use crate::domain::{JsonObject, Task, TaskId, TaskType};
 use crate::live::Live;
-use crate::storage::{self, Claim, Storage};
+use crate::storage::{self, Claim, Measured, Storage};
 
 /// Bytes of a batch at about most: they are held, and sent, at once.
 const WEIGHT: usize = 4 << 20;
@@ -28,6 +28,8 @@ pub(super) struct Batches {
     pub(super) settling: Coalescer<TaskId, Result<()>>,
     /// Tasks to read.
     pub(super) reading: Coalescer<TaskId, Result<Option<Task>>>,
+    /// Tasks to read, with how much of each is sealed.
+    pub(super) measuring: Coalescer<TaskId, Result<Option<Measured>>>,
     /// Types of tasks that wait now.
     pub(super) waking: Coalescer<TaskType, ()>,
 }
@@ -73,6 +75,18 @@ impl Batches {
                     Box::pin(async {
                         let found = storage.get_each(ids).await?;
                         let of = |id: &TaskId| found.iter().find(|task| task.id == *id).cloned();
+                        Ok(ids.iter().map(of).collect())
+                    })
+                },
+            ),
+            measuring: gather(
+                gathers,
+                width(100),
+                |_| 0,
+                |storage, ids| {
+                    Box::pin(async {
+                        let found = storage.measure_each(ids).await?;
+                        let of = |id: &TaskId| found.iter().find(|one| one.task.id == *id).cloned();
                         Ok(ids.iter().map(of).collect())
                     })
                 },

@@ -1,9 +1,9 @@
 //! How a task ends.
 //!
 //! ```text
-//!   lock the row ─► close the fence ─► read the log ─► commit: status, sealed history, "unsettled"
-//!                                                        │
-//!                  "unsettled" is deleted ◄─ publish the end, delete the log (one script) ◄┘
+//!   lock the row ─► close the fence and read the log ─► commit: status, sealed history, "unsettled"
+//!                                                         │
+//!                   "unsettled" is deleted ◄─ publish the end, delete the log (one script) ◄┘
 //! ```
 //!
 //! A crash after any arrow is repaired: before the commit nothing has happened but a closed fence, which

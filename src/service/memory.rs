@@ -137,17 +137,17 @@ impl Tracker {
     }
 
     /// Seals what is left of a log that was begun in another generation, notes what was lost, and says how
-    /// far the task is sealed and with how many bytes. Of a log that nothing is missing from it only says that.
+    /// far the task is sealed and with how many bytes. Of a log that nothing is missing from that is `size`.
     pub(super) async fn sealed_after_loss(
         &self,
         task: &Task,
+        size: (u64, u64),
         memory: &Memory,
     ) -> Result<(u64, u64)> {
         if !self.generations().know(memory) {
             self.note_generations().await?;
         }
         let loss = self.loss(task, memory)?;
-        let size = self.storage.sealed_size(&task.id).await?;
         let is_present = memory.log.as_ref() == Some(&memory.present);
         if loss.is_none() && (is_present || memory.last_seq_id <= size.0) {
             return Ok(size);

@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{Error, Result, Tracker};
 use crate::domain::{Caller, JsonObject, Key, Receipt, TaskId, Timestamp, Transition};
-use crate::live::{Append, Appended, Fence, Grant, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Verified};
+use crate::live::{
+    Append, Appended, Fence, Grant, KEPT_AFTER_DEADLINE, KEPT_AT_LEAST, Memory, Verified,
+};
+use crate::storage::Measured;
 
 /// How long an append waits for an end in flight to become visible.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -81,9 +84,9 @@ impl Tracker {
                 Appended::TooLong => return Err(Error::LogFull(id.clone())),
                 // Somebody else may be sealing it.
                 Appended::Full => (self.seal_one(id).await?, "the log of the task is being sealed"),
-                Appended::Unverified(fence) => {
+                Appended::Unverified { fence, memory } => {
                     let is_opening = matches!(fence, Fence::Opening { .. });
-                    let verdict = self.verify(id, caller, fence, now).await;
+                    let verdict = self.verify(id, caller, (fence, memory), now).await;
                     let is_refused =
                         matches!(verdict, Err(Error::TaskNotFound(_) | Error::Refused { .. }));
                     if is_refused && is_opening {
@@ -130,10 +133,11 @@ impl Tracker {
         &self,
         id: &TaskId,
         caller: &Caller,
-        fence: Fence,
+        (fence, memory): (Fence, Option<Memory>),
         now: Timestamp,
     ) -> Result<Option<Verified>> {
-        let task = self.existing(id).await?;
+        let measured = self.batches.measuring.call(id.clone()).await??;
+        let Measured { task, sealed } = measured.ok_or_else(|| Error::TaskNotFound(id.clone()))?;
         Transition::Progress
             .check(task.status, &task.holder(), caller)
             .map_err(|refused| Error::refused(id, refused))?;
@@ -143,8 +147,11 @@ impl Tracker {
         if task.stalled_at.is_some() {
             self.recover(id.clone(), task.attempt).await?;
         }
-        let memory = self.live.memory(id).await?;
-        let (last_sealed, sealed_bytes) = self.sealed_after_loss(&task, &memory).await?;
+        let memory = match memory {
+            Some(memory) => memory,
+            None => self.live.memory(id).await?,
+        };
+        let (last_sealed, sealed_bytes) = self.sealed_after_loss(&task, sealed, &memory).await?;
         Ok(Some(Verified {
             fence,
             grant: Grant {

@@ -44,6 +44,7 @@ pub use generations::Memories;
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{Cursor, Filter, Listed};
 pub use sealing::Loss;
+pub use tasks::Measured;
 pub use workers::{Polled, Seen};
 
 /// The tables of the core; cheap to clone.

@@ -1,9 +1,27 @@
 //! Reading tasks, and what has ended and is not settled yet.
 
+use super::entries::number;
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, unreadable};
 use crate::database::Statement;
 use crate::domain::{Task, TaskId, TaskType, Timestamp};
+
+/// A task, and how much of its history is sealed.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// The task.
+    pub task: Task,
+    /// The newest number of the sealed history, and its bytes.
+    pub sealed: (u64, u64),
+}
+
+#[derive(sqlx::FromRow)]
+struct MeasuredRow {
+    #[sqlx(flatten)]
+    task: TaskRow,
+    sealed_seq: i64,
+    sealed_bytes: i64,
+}
 
 impl Storage {
     /// Which of `types` have a task waiting.
@@ -39,6 +57,27 @@ impl Storage {
     /// Reads those of `ids` that have ended.
     pub async fn ended_among(&self, ids: &[TaskId]) -> Result<Vec<Task>, Error> {
         self.read_among(ids, "completed_at IS NOT NULL").await
+    }
+
+    /// Reads tasks with how far each is sealed; those that are not there are left out.
+    pub async fn measure_each(&self, ids: &[TaskId]) -> Result<Vec<Measured>, Error> {
+        let (member, columns) = (dialect::in_first_parameter(self.database.kind()), columns!());
+        let rows: Vec<MeasuredRow> = Statement::new(format!(
+            "SELECT {columns},
+                 (SELECT coalesce(max(last_seq), 0) FROM tracker_entries WHERE task_id = id)
+                     AS sealed_seq,
+                 (SELECT CAST(coalesce(sum(octet_length(entries)), 0) AS bigint)
+                  FROM tracker_entries WHERE task_id = id) AS sealed_bytes
+             FROM tracker_tasks WHERE id{member}"
+        ))
+        .bind(texts(ids))
+        .fetch_all(self.database.reader())
+        .await?;
+        let measured = |row: MeasuredRow| {
+            let sealed = (number(row.sealed_seq), number(row.sealed_bytes));
+            Ok(Measured { task: row.task.try_into()?, sealed })
+        };
+        rows.into_iter().map(measured).collect()
     }
 
     async fn read_among(&self, ids: &[TaskId], condition: &str) -> Result<Vec<Task>, Error> {

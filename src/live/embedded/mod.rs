@@ -191,7 +191,10 @@ impl EmbeddedLive {
         }
         let grant = match log.admit(&caller, now, verified.as_ref()) {
             Ok(grant) => grant,
-            Err(fence) => return Ok(Appended::Unverified(fence)),
+            Err(fence) => {
+                let memory = Some(self.remembered(self.newest(&task).await?));
+                return Ok(Appended::Unverified { fence, memory });
+            }
         };
         if let Some(verified) = verified {
             let newest = self.newest(&task).await?;

@@ -13,8 +13,10 @@
 -- PUBLISH is the command that does so; OPENING_FOR how long a fence may stay between being asked for and being
 -- opened, ms; WINDOW entries that may be unsealed, WINDOW_BYTES bytes of a list that holds such. They are said in
 -- front of the script, for every argument of every append costs.
--- Returns {number of the last entry, the open fence}; {0, the fence that did not let the caller in}; {-2, ''} where
--- too much is unsealed; {-3, ''} where the log would become longer than it may.
+-- MARK is the key of the generation, or nil where it is at another server.
+-- Returns {number of the last entry, the open fence}; {0, the fence that did not let the caller in, the generation of the
+-- log or '', number of its newest entry, what the mark says or ''}; {-2, ''} where too much is unsealed; {-3, ''}
+-- where the log would become longer than it may.
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local fence, newest = found[1], tonumber(found[2] or 0)
 if not fence then
@@ -43,7 +45,7 @@ else
   local token, holder = string.match(fence, '^open %d+ %d+ [01] (%S+) (.*)$')
   if not is_present or not token or (ARGV[3] ~= '' and token ~= ARGV[3])
       or (ARGV[2] ~= '' and holder ~= '' and holder ~= ARGV[2]) then
-    return {0, fence}
+    return {0, fence, log[1] or '', newest, MARK and redis.call('GET', MARK) or ''}
   end
 end
 

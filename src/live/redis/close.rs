@@ -29,7 +29,7 @@ impl RedisLive {
         let [fence, list, log] =
             [self.keys.fence(task), self.keys.progress(task), self.keys.log(task)];
         let keys = [fence, seq.clone(), list, log, yesterday, today];
-        let close = self.lookout.run_at(&seq, |look| {
+        let close = self.lookout.run(&seq, |look| {
             Request::resident(&look.scripts.close, &keys)
                 .arg(attempt)
                 .arg(millis(CLOSED_FOR))

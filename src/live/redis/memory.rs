@@ -76,6 +76,13 @@ pub(super) struct At {
     look: Arc<Look>,
 }
 
+impl At {
+    /// Whether the server is, by its mark, still what the look found.
+    pub(super) fn agrees_with(&self, mark: Option<&str>) -> bool {
+        mark == Some(&*self.look.text)
+    }
+}
+
 /// What was found of a task.
 pub(super) struct Found {
     /// The generation of its log.
@@ -218,8 +225,9 @@ impl Lookout {
 
     /// What is to be thought of what was found of the task whose counter is `seq`.
     pub(super) async fn judge(&self, at: At, seq: &str, found: Found) -> RedisResult<Memory> {
-        let (At { node, look }, Found { log, last_seq_id, mark }) = (at, found);
-        let is_same = mark.as_deref() == Some(&*look.text);
+        let Found { log, last_seq_id, mark } = found;
+        let is_same = at.agrees_with(mark.as_deref());
+        let At { node, look } = at;
         let look = if is_same { look } else { self.look_again(&node, &look).await? };
         let is_moved = match &log {
             Some(log) if *log != look.generation => self.is_elsewhere(log, &node).await,
@@ -256,17 +264,8 @@ impl Lookout {
     }
 
     /// Runs a request made for a look at the server that takes it, and looks again where that is not the
-    /// one that was looked at.
+    /// one that was looked at. Says also where it ran.
     pub(super) async fn run(
-        &self,
-        key: &str,
-        request: impl Fn(&Look) -> Request<'static>,
-    ) -> RedisResult<redis::Value> {
-        Ok(self.run_at(key, request).await?.0)
-    }
-
-    /// The same; says also where it ran.
-    pub(super) async fn run_at(
         &self,
         key: &str,
         request: impl Fn(&Look) -> Request<'static>,

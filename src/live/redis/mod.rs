@@ -36,7 +36,7 @@ use super::{
 use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
 use look::Look;
-use memory::Lookout;
+use memory::{At, Found, Lookout};
 use node::{Over, Request};
 use servers::Servers;
 use target::{Target, Tls};
@@ -98,8 +98,14 @@ impl RedisLive {
         // A sharded channel has the slot of its task's keys: who has these publishes there, and no other
         // server of a cluster hears of it.
         let publish = if servers.is_cluster() { "SPUBLISH" } else { "PUBLISH" };
+        // The mark of a master of a cluster is not in the slots of its tasks.
+        let mark = if servers.is_cluster() {
+            "nil".to_owned()
+        } else {
+            format!("'{}'", keys.generation())
+        };
         let said_in_front = format!(
-            "local PUBLISH, OPENING_FOR = '{publish}', {}\nlocal WINDOW, WINDOW_BYTES = {WINDOW}, {WINDOW_BYTES}",
+            "local PUBLISH, MARK, OPENING_FOR = '{publish}', {mark}, {}\nlocal WINDOW, WINDOW_BYTES = {WINDOW}, {WINDOW_BYTES}",
             millis(OPENING_FOR)
         );
         let script = |text: &str| Script::new(&format!("{said_in_front}\n{text}"));
@@ -155,6 +161,20 @@ impl RedisLive {
         }
     }
 
+    /// What `append.lua` says to a caller that the fence did not let in.
+    async fn unverified(&self, answer: Value, at: At, seq: &str) -> Result<Appended, Error> {
+        let (_, text, log, last_seq_id, mark): (i64, String, String, u64, String) =
+            from_redis_value(answer).map_err(RedisError::from)?;
+        let (log, mark) = (Some(log).filter(|log| !log.is_empty()), Some(mark));
+        // Where the mark says something else, or is elsewhere, it takes a closer look.
+        let memory = if at.agrees_with(mark.as_deref()) {
+            Some(self.lookout.judge(at, seq, Found { log, last_seq_id, mark }).await?)
+        } else {
+            None
+        };
+        Ok(Appended::Unverified { fence: fence(&text)?, memory })
+    }
+
     /// Calls a script, or any command, on keys of one task.
     async fn ask<T: FromRedisValue>(
         &self,
@@ -178,8 +198,11 @@ impl RedisLive {
 impl Live for RedisLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
         let key = self.keys.seq(task);
-        let answer =
+        let (answer, at) =
             self.lookout.run(&key, |look| self.append_request(look, task, &append)).await?;
+        if matches!(&answer, Value::Array(said) if said.len() > 2) {
+            return self.unverified(answer, at, &key).await;
+        }
         let (last, text): (i64, String) = from_redis_value(answer).map_err(RedisError::from)?;
         match last {
             -1 => return once::before(append.key, &text),
@@ -188,9 +211,9 @@ impl Live for RedisLive {
             _ => {}
         }
         let last_seq_id = u64::try_from(last).map_err(|_| unexpected("a number below zero"))?;
-        match text.parse().map_err(|error| Error::Failed(Box::new(error)))? {
-            Fence::Open(grant) if last_seq_id > 0 => Ok(Appended::Kept { last_seq_id, grant }),
-            fence => Ok(Appended::Unverified(fence)),
+        match fence(&text)? {
+            Fence::Open(grant) => Ok(Appended::Kept { last_seq_id, grant }),
+            _ => Err(unexpected("an entry behind a fence that is not open")),
         }
     }
 
@@ -330,6 +353,10 @@ impl From<RedisError> for Error {
 fn entry(line: Value) -> Result<Entry, Error> {
     let line: String = from_redis_value(line).map_err(RedisError::from)?;
     Entry::parse(&line).map_err(|error| Error::Failed(error.into()))
+}
+
+fn fence(text: &str) -> Result<Fence, Error> {
+    text.parse().map_err(|error| Error::Failed(Box::new(error)))
 }
 
 fn message(event: &impl serde::Serialize) -> Result<String, Error> {

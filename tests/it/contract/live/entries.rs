@@ -249,7 +249,7 @@ async fn a_log_outlives_the_process_that_wrote_it(
     assert_eq!(again.entries(&task).await.len(), 10);
     // A fence may or may not outlive it; either way the same attempt goes on where it was.
     let found = match again.try_append(&task, &[object("next")]).await {
-        Appended::Unverified(fence) => {
+        Appended::Unverified { fence, .. } => {
             let found = verified(&*again.live, &task, fence, 1, None, again.clock.now()).await;
             again.try_append_as(&task, &[object("next")], None, Some(&found)).await
         }

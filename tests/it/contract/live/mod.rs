@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `fence` | who may append, and when not |
 //! | `entries` | numbers, batches, pages |
+//! | `closed` | what is said of a log with a word about its fence |
 //! | `end` | what is left of a log after its task's end |
 //! | `delivery` | what subscribers and waiting workers hear |
 //! | `receipts` | appends with a key, which may come twice |
@@ -12,6 +13,7 @@
 //! | `sealing` | what leaves a log when it is sealed, how full it may become, and what it remembers |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
+mod closed;
 mod cluster;
 mod delivery;
 mod end;
@@ -275,7 +277,7 @@ fn kept(appended: Appended) -> u64 {
 #[track_caller]
 fn refused(appended: Appended) -> Fence {
     match appended {
-        Appended::Unverified(fence) => fence,
+        Appended::Unverified { fence, .. } => fence,
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn append(live: &impl Live, task: &TaskId) -> u64 {
         limits: LIMITS,
     };
     match live.append(task, append).await.expect("an answer") {
-        appended @ Appended::Unverified(_) => {
+        appended @ Appended::Unverified { .. } => {
             let found = verified(live, task, refused(appended), 1, None, now).await;
             let append = Append { verified: Some(&found), ..append };
             kept(live.append(task, append).await.expect("an answer"))

@@ -71,7 +71,7 @@ async fn the_key_is_looked_up_before_the_fence(
     assert_eq!(repeated(append(&log, &task, "k", "one").await), receipt);
     assert_eq!(append(&log, &task, "k", "two").await, Appended::Reused);
     let refused = append(&log, &task, "l", "one").await;
-    assert!(matches!(refused, Appended::Unverified(_)), "{refused:?}");
+    assert!(matches!(refused, Appended::Unverified { .. }), "{refused:?}");
     log.open_for(&task, 2, Some(&worker("another"))).await;
     assert_eq!(repeated(append(&log, &task, "k", "one").await), receipt);
     assert_eq!(kept(append(&log, &task, "l", "one").await), 6, "what was refused has no receipt");
