@@ -20,6 +20,9 @@ use crate::domain::{Lease, Status, Task, TaskType, Timestamp, WorkerId};
 /// only where other nodes were faster is there another.
 const LOOKS: usize = 10;
 
+/// Types that one statement asks SQLite for: it takes no more than 500 such parts.
+const TYPES_AT_ONCE: usize = 64;
+
 /// A worker asks for a task.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -142,10 +145,8 @@ pub(super) fn offers_statements<'a>(
         }
     }
     if kind == Kind::Sqlite {
-        let of_type = |(name, many): (&TaskType, u64)| {
-            Statement::new(dialect::OLDEST_PENDING).bind(name).bind(many)
-        };
-        return wanted.into_iter().map(of_type).collect();
+        let wanted: Vec<(&TaskType, u64)> = wanted.into_iter().collect();
+        return wanted.chunks(TYPES_AT_ONCE).map(offers_of_types).collect();
     }
     let mut table = Table::new(WANTED);
     for (task_type, many) in wanted {
@@ -153,6 +154,18 @@ pub(super) fn offers_statements<'a>(
     }
     let source = Table::source(WANTED, kind, 1, "wanted");
     vec![Statement::new(dialect::oldest_pending_of_each(&source)).bind(tried.to_vec()).bind(table)]
+}
+
+/// On SQLite. There are as many texts as powers of two, so that each is prepared but once: what is left over asks for
+/// nothing.
+fn offers_of_types(wanted: &[(&TaskType, u64)]) -> Statement {
+    let count = wanted.len().next_power_of_two();
+    let mut statement = Statement::new(dialect::oldest_pending_of(count));
+    for at in 0..count {
+        let (name, many) = wanted.get(at).map_or((None, 0), |(name, many)| (Some(*name), *many));
+        statement = statement.bind(name).bind(many);
+    }
+    statement
 }
 
 fn by_type(mut offered: Vec<OfferRow>) -> Offers {

@@ -104,9 +104,19 @@ pub(super) fn oldest_pending_of_each(wanted: &str) -> String {
     )
 }
 
-/// The same of the one type in `$1`, `$2` of them. SQLite has no `LATERAL`, and no round trip to save.
-pub(super) const OLDEST_PENDING: &str = "SELECT id, task_type, created_at FROM tracker_tasks
-     WHERE status = 'pending' AND task_type = $1 ORDER BY created_at, id LIMIT $2";
+/// The same of `count` types, one in `$1` and how many of it in `$2`, and so on. SQLite has no `LATERAL`, and no limit that
+/// comes from a row.
+pub(super) fn oldest_pending_of(count: usize) -> String {
+    let of_one = |at: usize| {
+        format!(
+            "SELECT * FROM (SELECT id, task_type, created_at FROM tracker_tasks
+             WHERE status = 'pending' AND task_type = ${} ORDER BY created_at, id LIMIT ${})",
+            2 * at + 1,
+            2 * at + 2
+        )
+    };
+    (0..count).map(of_one).collect::<Vec<_>>().join(" UNION ALL ")
+}
 
 /// What stands before and behind the `SET` of a claim, whose tasks are in the column `task` of the table `given`: a
 /// task that another node has taken, or is taking, is passed over. SQLite has one writer, who looks and takes in one
