@@ -47,19 +47,21 @@ pub(super) struct TrackQuery {
     after_seq_id: Option<u64>,
     /// No entries that are there already; an `afterSeqId` beside it wins.
     ignore_history: Option<bool>,
+    /// `false`: answers what is there and where the task stands, and closes. For those whose proxies hold streams back.
+    follow: Option<bool>,
 }
 
 /// Streams a task: its history, then what happens, then its end.
 ///
-/// Server-Sent Events, or with `Accept: application/x-ndjson` the same events as JSON lines. Entries
-/// come once, in order, without a hole; a `progress` event has the id `<seqId>`, the terminal
-/// `status_change` the id `<last seqId>-end`, after which the server closes. A change of status that is
-/// not terminal comes without an id, and so do `cancel_requested`, `stalled` and `recovered`, which the task
-/// itself says, too. Where the broker lost its memory, entries that were not sealed yet (those of a few seconds) may be gone
-/// for good: a `gap` event in their place says which numbers, `data` being `{ "from", "to" }` and its id `<to>`; counting
-/// goes on behind it, and no number is ever given twice. Reconnect with `Last-Event-ID` to go on where you were; after the
-/// end that is answered with 204, which tells an `EventSource` to stop. The server ends a stream after an hour or so:
-/// reconnect then, too. A client that takes nothing for a minute is dropped.
+/// Server-Sent Events, or with `Accept: application/x-ndjson` the same events as JSON lines. Entries come once, in order,
+/// without a hole; a `progress` event has the id `<seqId>`, the terminal `status_change` the id `<last seqId>-end`, after
+/// which the server closes. A change of status that is not terminal comes without an id, and so do `cancel_requested`,
+/// `stalled` and `recovered`, which the task itself says, too. Where the broker lost its memory, entries that were not sealed
+/// yet (those of a few seconds) may be gone for good: a `gap` event in their place says which numbers, `data` being `{ "from", "to" }`
+/// and its id `<to>`; counting goes on behind it, and no number is ever given twice. Reconnect with `Last-Event-ID` to go on where you
+/// were; after the end that is answered with 204, which tells an `EventSource` to stop. The server ends a stream after an hour or so:
+/// reconnect then, too. A client that takes nothing for a minute is dropped. With `follow=false` nothing is waited for: the events that are
+/// there, then a `status_change` that says where the task stands, and the server closes; ask again with `Last-Event-ID`.
 #[utoipa::path(get, path = "/tasks/{id}/track", tag = "stream",
     params(("id" = String, Path, description = "The task's id"), TrackQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived")),
@@ -82,7 +84,10 @@ pub(super) async fn track(
     let format = Format::accepted(&headers);
     // Before anything is read: whoever is too many costs nothing.
     let place = api.readers.admit(visitor.client)?;
-    let track = api.tracker.track(id.clone(), start).await?;
+    let track = match query.follow {
+        Some(false) => api.tracker.look(id.clone(), start).await?,
+        _ => api.tracker.track(id.clone(), start).await?,
+    };
     let life = api.front.stream_life.mul_f64(0.9 + fastrand::f64() / 5.0);
     let ends_at = Instant::now() + life;
     // A client that takes a little now and then is not kept for longer than one that takes all.
@@ -190,11 +195,8 @@ impl Reader {
     }
 
     fn into_source(self) -> Source {
-        futures::stream::unfold(self, async |mut reader| {
-            let bytes = reader.next().await?;
-            Some((bytes, reader))
-        })
-        .boxed()
+        futures::stream::unfold(self, async |mut reader| Some((reader.next().await?, reader)))
+            .boxed()
     }
 
     /// The next bytes to write; `None` closes the stream.
@@ -354,7 +356,7 @@ mod tests {
     }
 
     fn begins(after: Option<u64>, ignore: bool, last: &'static str) -> Option<StartAt> {
-        let query = TrackQuery { after_seq_id: after, ignore_history: Some(ignore) };
+        let query = TrackQuery { after_seq_id: after, ignore_history: Some(ignore), follow: None };
         start(&query, &headers(&[("last-event-id", last)]))
     }
 

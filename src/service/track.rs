@@ -7,6 +7,8 @@
 //!
 //! A broker that is away keeps no reader out: its stream is open, and begins when the broker's word has come. A database
 //! that is away keeps back what only it knows, the end; entries come from the live log as before.
+//!
+//! Whoever cannot hold a stream open looks instead, again and again: the same log, the same numbers, and no subscription.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,6 +50,10 @@ pub struct Track {
     subscription: Option<Subscription>,
     join: Join,
     phase: Phase,
+    /// Whether it waits for what is not there yet.
+    follows: bool,
+    /// What was read before the reader was told that there is a stream.
+    ahead: Option<Vec<Arc<Delivery>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +89,8 @@ impl Tracker {
             task: id,
             join: Join::after(0),
             phase: Phase::Joining(start),
+            follows: true,
+            ahead: None,
         };
         let is_confirmed = match &mut track.subscription {
             Some(subscription) => subscription.is_confirmed().await,
@@ -95,6 +103,24 @@ impl Tracker {
                 Err(error) => return Err(error),
             }
         }
+        Ok(track)
+    }
+
+    /// What is there of a task's stream at this moment, for those who ask again instead of waiting: what comes behind
+    /// `start`, and then where the task stands. It needs no subscription. What begins when a dependency is
+    /// away is refused, for whoever looks wants an answer now.
+    #[tracing::instrument(name = "task.look", skip_all, fields(task.id = %id))]
+    pub async fn look(&self, id: TaskId, start: StartAt) -> Result<Track> {
+        let mut track = Track {
+            tracker: self.clone(),
+            subscription: None,
+            task: id,
+            join: Join::after(0),
+            phase: Phase::Joining(start),
+            follows: false,
+            ahead: None,
+        };
+        track.ahead = track.next().await?;
         Ok(track)
     }
 
@@ -183,7 +209,7 @@ impl Track {
         let after = match start {
             StartAt::After(seq_id) => seq_id,
             // What is live of a task that has ended is on its way to where it is sealed.
-            StartAt::Now if self.subscription.is_none() => {
+            StartAt::Now if self.had_ended() => {
                 self.tracker.storage.last_sealed(&self.task).await?
             }
             StartAt::Now => self.tracker.newest_shared(&self.task).await?,
@@ -197,6 +223,9 @@ impl Track {
     ///
     /// It is as large as waiting for what is live takes; reading the past is in a box, for while it is done only.
     pub async fn next(&mut self) -> Result<Option<Vec<Arc<Delivery>>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
         loop {
             match self.phase {
                 Phase::Over => return Ok(None),
@@ -214,7 +243,13 @@ impl Track {
                             return Ok(Some(vec![Delivery::new(Event::Gap(unseen))]));
                         }
                     }
-                    Page::CaughtUp => self.phase = Phase::Live,
+                    Page::CaughtUp if self.follows => self.phase = Phase::Live,
+                    Page::CaughtUp => {
+                        if let Some(standing) = Box::pin(self.standing()).await? {
+                            self.phase = Phase::Over;
+                            return Ok(Some(vec![standing]));
+                        }
+                    }
                     Page::Ended(end) => {
                         self.phase = Phase::Over;
                         return Ok(Some(vec![end]));
@@ -232,8 +267,20 @@ impl Track {
 
     /// Shared with whoever asks at this moment; it begins after we subscribed, for we have.
     async fn read_past(&self) -> Result<Page> {
-        let had_ended = self.subscription.is_none();
-        self.tracker.past_shared(&self.task, self.join.cursor(), had_ended).await
+        self.tracker.past_shared(&self.task, self.join.cursor(), self.had_ended()).await
+    }
+
+    /// Whether the task had ended before the reader came; whoever only looks does not ask.
+    fn had_ended(&self) -> bool {
+        self.follows && self.subscription.is_none()
+    }
+
+    /// Where the task stands, all its entries having been read; `None` if it has ended since, for then more may have
+    /// come before its end.
+    async fn standing(&self) -> Result<Option<Arc<Delivery>>> {
+        let task = self.tracker.existing(&self.task).await?;
+        let change = StatusChange::of(&task, self.join.cursor());
+        Ok((!change.is_end()).then(|| Delivery::new(Event::Status(change))))
     }
 
     fn replay(&mut self, page: &[Arc<Delivery>]) -> Vec<Arc<Delivery>> {

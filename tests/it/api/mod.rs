@@ -21,6 +21,7 @@
 //! | `sealing` | what was acknowledged is in the history, however close the end came |
 //! | `early` | entries are sealed while their task runs, and nobody notices; limits of a history |
 //! | `track` | the stream: its frames, where it begins, where it ends |
+//! | `look` | what is there of a stream, asked for again and again |
 //! | `filters` | where a stream begins, and what a reader is refused |
 //! | `origins` | headers of a stream, and pages of another origin |
 //! | `joining` | streams that are opened while entries are appended; slow readers |
@@ -52,6 +53,7 @@ mod lifecycle;
 mod limits;
 mod lines;
 mod list;
+mod look;
 mod malformed;
 mod operations;
 mod origins;

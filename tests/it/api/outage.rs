@@ -116,6 +116,11 @@ async fn what_is_read_without_the_broker_says_what_is_missing() {
     stream.opened().await;
     let nobody = at_once("track", server.track("nobody", "")).await;
     assert_eq!(nobody.status(), 404);
+    // Whoever looks does not wait: what cannot be told is refused, and what nobody needs the broker for is told.
+    let look = |id: &str| format!("/tasks/{id}/track?follow=false");
+    is_unavailable(&at_once("look", server.get(&look(&id))).await);
+    let standing = at_once("look", server.get(&look(&waiting))).await;
+    assert!(standing.status == 200 && standing.text.contains(r#"{"status":"pending"}"#));
 }
 
 #[tokio::test(flavor = "multi_thread")]
