@@ -17,6 +17,7 @@
 //! | `explain` | why a task stands where it stands; who asks for work |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
+//! | `scripts` | the browser client and its elements |
 //! | `fuzzing` | what must hold of whatever a client sends; in no server |
 
 mod bulk;
@@ -36,6 +37,7 @@ mod pace;
 pub mod problem;
 mod progress;
 pub mod readers;
+mod scripts;
 pub mod server;
 mod site;
 mod tasks;
@@ -165,6 +167,7 @@ pub fn site(api: Api) -> Site {
     let (front, cors) = (Arc::clone(&api.front), api.cors.clone());
     let router = routes
         .merge(docs)
+        .merge(scripts::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(api);

@@ -35,6 +35,7 @@
 //! | `malformed` | what no client should send |
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
+//! | `scripts` | the browser client, as the server gives it to pages |
 //! | `why` | why a task stands where it stands; who asks for work |
 //! | `outage` | a broker that is away |
 
@@ -65,6 +66,7 @@ mod register;
 mod repeats;
 mod retry;
 mod rubbish;
+mod scripts;
 mod sealing;
 mod slow;
 mod stalls;

@@ -1,0 +1,72 @@
+//! The browser client and its custom elements, as `clients/javascript` has them: a page of any origin imports them
+//! from the server that it watches.
+//!
+//! They name each other by relative paths, so a proxy may put them under any prefix. A browser keeps them and asks
+//! each time whether they are still the same: after an update of the server no page runs an old client.
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use sha2::{Digest, Sha256};
+
+use super::Api;
+
+/// Where each module is, and its text: the same below `/` as in its folder.
+macro_rules! scripts {
+    ($($file:literal),* $(,)?) => {
+        [$((concat!("/", $file), include_str!(concat!("../../clients/javascript/", $file)))),*]
+    };
+}
+
+const SCRIPTS: [(&str, &str); 6] = scripts![
+    "client.js",
+    "client/follow.js",
+    "client/parser.js",
+    "client/view.js",
+    "client/wire.js",
+    "elements.js",
+];
+
+/// One route for each module.
+pub(super) fn routes() -> Router<Api> {
+    SCRIPTS.into_iter().fold(Router::new(), |routes, (path, text)| {
+        let tag = tag(text);
+        routes.route(path, get(async move |headers: HeaderMap| answer(text, &tag, &headers)))
+    })
+}
+
+/// An entity tag (RFC 9110, 8.8.3) of the text.
+fn tag(text: &str) -> HeaderValue {
+    use std::fmt::Write;
+    let mut tag = String::from("\"");
+    for byte in &Sha256::digest(text)[..12] {
+        // Writing to memory cannot fail.
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    // Quotes and hexadecimal digits are a valid header value.
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"none\""))
+}
+
+fn answer(text: &'static str, tag: &HeaderValue, headers: &HeaderMap) -> Response {
+    let caching = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    if is_known(tag, headers) {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
+    }
+    let content_type = HeaderValue::from_static("text/javascript; charset=utf-8");
+    let nosniff = HeaderValue::from_static("nosniff");
+    let kind = [(header::CONTENT_TYPE, content_type), (header::X_CONTENT_TYPE_OPTIONS, nosniff)];
+    (caching, kind, text).into_response()
+}
+
+/// Whether the client has this text already. A proxy that compresses makes a tag weak, and it is the same text.
+fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
+    let known =
+        headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(str::trim);
+    known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
