@@ -87,7 +87,7 @@ impl<D: Driver> Stock<D> {
                 }
             }
         };
-        self.to_the_pool(stale);
+        Self::to_the_pool(stale);
         tokio::select! {
             biased;
             Ok(taken) = &mut waiting.handed => Ok(taken),
@@ -121,7 +121,7 @@ impl<D: Driver> Stock<D> {
             leaving.push(hand.idle.remove(0));
         }
         drop(hand);
-        self.to_the_pool(leaving);
+        Self::to_the_pool(leaving);
     }
 
     /// Closes every connection.
@@ -137,7 +137,7 @@ impl<D: Driver> Stock<D> {
         self.0.pool.close().await;
     }
 
-    fn to_the_pool(&self, idle: Vec<Idle<D>>) {
+    fn to_the_pool(idle: Vec<Idle<D>>) {
         for Idle { taken, .. } in idle {
             // Without a runtime nobody is left to wait for it.
             match tokio::runtime::Handle::try_current() {

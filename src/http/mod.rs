@@ -145,7 +145,7 @@ fn under_base((schemas, mut paths, router): UtoipaMethodRouter<Api>) -> UtoipaMe
 
 /// The whole service.
 pub fn site(api: Api) -> Site {
-    let (mut routes, document) = documented().split_for_parts();
+    let (mut all, document) = documented().split_for_parts();
     let text = Arc::<str>::from(document::render(&document));
     let docs = SwaggerUi::new("/docs").config(
         utoipa_swagger_ui::Config::new(["/openapi.json"])
@@ -160,16 +160,15 @@ pub fn site(api: Api) -> Site {
     ];
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
-    for (path, route) in others {
-        routes = routes.route(&path, route);
+    for (path, route) in others.into_iter().chain(scripts::routes()) {
+        all = all.route(&path, route);
         paths.insert(path);
     }
     let (front, cors) = (Arc::clone(&api.front), api.cors.clone());
-    let router = routes
+    let all = all
         .merge(docs)
-        .merge(scripts::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(api);
-    Site::new(router, paths, &cors, front)
+    Site::new(all, paths, &cors, front)
 }

@@ -4,10 +4,9 @@
 //! They name each other by relative paths, so a proxy may put them under any prefix. A browser keeps them and asks
 //! each time whether they are still the same: after an update of the server no page runs an old client.
 
-use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use sha2::{Digest, Sha256};
 
 use super::Api;
@@ -28,11 +27,12 @@ const SCRIPTS: [(&str, &str); 6] = scripts![
     "elements.js",
 ];
 
-/// One route for each module.
-pub(super) fn routes() -> Router<Api> {
-    SCRIPTS.into_iter().fold(Router::new(), |routes, (path, text)| {
+/// The path of each module, and its route.
+pub(super) fn routes() -> impl Iterator<Item = (String, MethodRouter<Api>)> {
+    SCRIPTS.into_iter().map(|(path, text)| {
         let tag = tag(text);
-        routes.route(path, get(async move |headers: HeaderMap| answer(text, &tag, &headers)))
+        let route = get(async move |headers: HeaderMap| answer(text, &tag, &headers));
+        (path.to_owned(), route)
     })
 }
 
