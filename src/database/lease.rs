@@ -11,40 +11,16 @@
 
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Postgres, Sqlite};
+use sqlx::Connection;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::stock::{Stock, Taken};
+use super::stock::{Driver, Stock, Taken, give_back};
 
 /// How long a statement may take. Longer than Postgres waits for a lock, so that it may say so itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(6);
 /// How long a connection that lay idle has for a sign of life, before another is made in its place.
 const PROBE: Duration = Duration::from_secs(1);
-/// How long a connection may take to come back to the pool: a rollback, and what is left of an answer.
-const RETURN: Duration = Duration::from_secs(3);
-
-/// What is said to either database without a parameter.
-pub trait Driver: sqlx::Database {
-    /// Says it.
-    fn say<'c>(
-        connection: &'c mut Self::Connection,
-        sql: &'static str,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'c;
-}
-
-impl Driver for Postgres {
-    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(sql).execute(connection).await.map(drop)
-    }
-}
-
-impl Driver for Sqlite {
-    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(sql).execute(connection).await.map(drop)
-    }
-}
 
 /// A connection on loan; dropping it gives it back.
 pub struct Lease<D: Driver> {
@@ -128,22 +104,6 @@ impl<D: Driver> Drop for Lease<D> {
             Ok(runtime) => drop(runtime.spawn(give_back(connection, self.is_open))),
             Err(_) => drop(connection.detach()),
         }
-    }
-}
-
-/// Gives a connection back to its pool in order, or not at all.
-pub(super) async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
-    if is_open {
-        let rolled_back = timeout(RETURN, D::say(&mut connection, "ROLLBACK")).await;
-        if !matches!(rolled_back, Ok(Ok(()))) {
-            drop(connection.detach());
-            return;
-        }
-    }
-    // What dropping it does, in a bound. The method is hidden in sqlx' documents and public; dropping would ping the
-    // connection for as long as its server is silent.
-    if timeout(RETURN, connection.return_to_pool()).await.is_err() {
-        metrics::counter!("database_deadlines_missed_total").increment(1);
     }
 }
 

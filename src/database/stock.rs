@@ -8,16 +8,38 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::Pool;
 use sqlx::pool::PoolConnection;
+use sqlx::{Pool, Postgres, Sqlite};
 use tokio::sync::oneshot;
-
-use super::lease::{Driver, give_back};
+use tokio::time::timeout;
 
 /// How long a connection that did what it was told is taken for alive.
 const FRESH: Duration = Duration::from_millis(100);
 /// After how long a connection goes back to its pool all the same, which knows when it has lived long enough.
 const ROUND: Duration = Duration::from_mins(1);
+/// How long a connection may take to come back to the pool: a rollback, and what is left of an answer.
+const RETURN: Duration = Duration::from_secs(3);
+
+/// What is said to either database without a parameter.
+pub trait Driver: sqlx::Database {
+    /// Says it.
+    fn say<'c>(
+        connection: &'c mut Self::Connection,
+        sql: &'static str,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'c;
+}
+
+impl Driver for Postgres {
+    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
+
+impl Driver for Sqlite {
+    async fn say(connection: &mut Self::Connection, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(connection).await.map(drop)
+    }
+}
 
 /// A pool, and those of its connections that are at hand; cheap to clone.
 pub struct Stock<D: Driver>(Arc<Shared<D>>);
@@ -165,5 +187,21 @@ impl<D: Driver> Drop for Waiting<'_, D> {
         if let Ok(unneeded) = self.handed.try_recv() {
             self.stock.keep(unneeded);
         }
+    }
+}
+
+/// Gives a connection back to its pool in order, or not at all.
+pub(super) async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
+    if is_open {
+        let rolled_back = timeout(RETURN, D::say(&mut connection, "ROLLBACK")).await;
+        if !matches!(rolled_back, Ok(Ok(()))) {
+            drop(connection.detach());
+            return;
+        }
+    }
+    // What dropping it does, in a bound. The method is hidden in sqlx' documents and public; dropping would ping the
+    // connection for as long as its server is silent.
+    if timeout(RETURN, connection.return_to_pool()).await.is_err() {
+        metrics::counter!("database_deadlines_missed_total").increment(1);
     }
 }
