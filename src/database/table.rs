@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use serde::{Serialize, Serializer};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, error::BoxDynError};
 
@@ -94,12 +95,13 @@ impl Table {
                 let _ = write!(source, ") AS {name} ({})", names.join(", "));
             }
             Kind::Sqlite => {
+                // Each row as SQLite keeps JSON itself: its members are found without reading it once more for each.
                 source.push_str("(SELECT ");
                 for (at, name) in names.iter().enumerate() {
                     let comma = if at == 0 { "" } else { ", " };
                     let _ = write!(source, "{comma}value ->> {at} AS {name}");
                 }
-                let _ = write!(source, " FROM json_each(${})) AS {name}", before + 1);
+                let _ = write!(source, " FROM jsonb_each(${})) AS {name}", before + 1);
             }
         }
         source
@@ -118,14 +120,39 @@ impl Table {
 
     /// An array of rows; an instant is its microseconds.
     pub(super) fn to_json(&self) -> String {
-        let value = |list: &List, row: usize| match list {
-            List::Texts(texts) => serde_json::Value::from(texts[row].as_deref()),
-            List::Integers(integers) => integers[row].into(),
-            List::Instants(instants) => instants[row].map(Timestamp::as_micros).into(),
-        };
-        let row = |row| self.lists.iter().map(|list| value(list, row)).collect();
-        let rows: Vec<serde_json::Value> = (0..self.rows).map(row).collect();
-        serde_json::Value::from(rows).to_string()
+        // Texts, numbers and nothing: there is nothing in it that could fail.
+        serde_json::to_string(&Rows(self)).unwrap_or_default()
+    }
+}
+
+/// A table as JSON, which is written and not built.
+struct Rows<'t>(&'t Table);
+
+struct Row<'t>(&'t [List], usize);
+
+struct Cell<'t>(&'t List, usize);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((0..self.0.rows).map(|row| Row(&self.0.lists, row)))
+    }
+}
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|list| Cell(list, self.1)))
+    }
+}
+
+impl Serialize for Cell<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            List::Texts(texts) => texts[self.1].serialize(serializer),
+            List::Integers(integers) => integers[self.1].serialize(serializer),
+            List::Instants(instants) => {
+                instants[self.1].map(Timestamp::as_micros).serialize(serializer)
+            }
+        }
     }
 }
 
@@ -145,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             source(Kind::Sqlite),
-            "(SELECT value ->> 0 AS id, value ->> 1 AS n, value ->> 2 AS at FROM json_each($3)) AS given"
+            "(SELECT value ->> 0 AS id, value ->> 1 AS n, value ->> 2 AS at FROM jsonb_each($3)) AS given"
         );
         let mut table = Table::new(COLUMNS);
         assert!(table.is_empty() && table.to_json() == "[]");
