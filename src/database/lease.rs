@@ -15,7 +15,7 @@ use sqlx::Connection;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use super::stock::{Driver, Stock, Taken, give_back};
+use super::stock::{Driver, Stock, Taken, let_go};
 
 /// How long a statement may take. Longer than Postgres waits for a lock, so that it may say so itself.
 pub(super) const DEADLINE: Duration = Duration::from_secs(6);
@@ -96,13 +96,9 @@ impl<D: Driver> Drop for Lease<D> {
             return;
         };
         if self.is_well && !self.is_open {
-            return self.stock.keep(taken);
-        }
-        let connection = taken.connection;
-        // Without a runtime nobody is left to wait for it.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(give_back(connection, self.is_open))),
-            Err(_) => drop(connection.detach()),
+            self.stock.keep(taken);
+        } else {
+            let_go(taken, self.is_open);
         }
     }
 }

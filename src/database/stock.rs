@@ -102,14 +102,20 @@ impl<D: Driver> Stock<D> {
                 Some(idle) if idle.since.elapsed() < FRESH => return Ok(idle.taken),
                 // The others were used before it.
                 stale => {
+                    // Those whom the pool served, or refused: while a server is away nobody else takes them out.
+                    while hand.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+                        hand.waiting.pop_front();
+                    }
                     let (handed, waiting) = oneshot::channel();
                     hand.waiting.push_back(handed);
-                    let stale = stale.into_iter().chain(hand.idle.drain(..)).collect();
+                    let stale: Vec<_> = stale.into_iter().chain(hand.idle.drain(..)).collect();
                     (Waiting { stock: self, handed: waiting }, stale)
                 }
             }
         };
-        Self::to_the_pool(stale);
+        for idle in stale {
+            let_go(idle.taken, false);
+        }
         tokio::select! {
             biased;
             Ok(taken) = &mut waiting.handed => Ok(taken),
@@ -124,7 +130,7 @@ impl<D: Driver> Stock<D> {
         let mut leaving = Vec::new();
         let mut hand = self.lock();
         if hand.is_closed || taken.at.elapsed() > ROUND {
-            leaving.push(Idle { taken, since: Instant::now() });
+            leaving.push(taken);
         } else {
             loop {
                 let Some(waiting) = hand.waiting.pop_front() else {
@@ -140,10 +146,12 @@ impl<D: Driver> Stock<D> {
         }
         // After a crowd there are more than anybody takes.
         if hand.idle.first().is_some_and(|oldest| oldest.since.elapsed() >= FRESH) {
-            leaving.push(hand.idle.remove(0));
+            leaving.push(hand.idle.remove(0).taken);
         }
         drop(hand);
-        Self::to_the_pool(leaving);
+        for taken in leaving {
+            let_go(taken, false);
+        }
     }
 
     /// Closes every connection.
@@ -157,16 +165,6 @@ impl<D: Driver> Stock<D> {
             give_back(taken.connection, false).await;
         }
         self.0.pool.close().await;
-    }
-
-    fn to_the_pool(idle: Vec<Idle<D>>) {
-        for Idle { taken, .. } in idle {
-            // Without a runtime nobody is left to wait for it.
-            match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(give_back(taken.connection, false))),
-                Err(_) => drop(taken.connection.detach()),
-            }
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Hand<D>> {
@@ -190,8 +188,17 @@ impl<D: Driver> Drop for Waiting<'_, D> {
     }
 }
 
+/// Has a connection go back to its pool, on which a transaction may be open.
+pub(super) fn let_go<D: Driver>(taken: Taken<D>, is_open: bool) {
+    // Without a runtime nobody is left to wait for it.
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(give_back(taken.connection, is_open))),
+        Err(_) => drop(taken.connection.detach()),
+    }
+}
+
 /// Gives a connection back to its pool in order, or not at all.
-pub(super) async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
+async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) {
     if is_open {
         let rolled_back = timeout(RETURN, D::say(&mut connection, "ROLLBACK")).await;
         if !matches!(rolled_back, Ok(Ok(()))) {
@@ -203,5 +210,25 @@ pub(super) async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_o
     // connection for as long as its server is silent.
     if timeout(RETURN, connection.return_to_pool()).await.is_err() {
         metrics::counter!("database_deadlines_missed_total").increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waited_in_vain_is_forgotten() {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(Duration::from_millis(10))
+            .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+            .expect("a pool");
+        let stock: Stock<Postgres> = pool.into();
+        for _ in 0..5 {
+            assert!(stock.take().await.is_err(), "nobody is there");
+        }
+        assert!(stock.lock().waiting.len() <= 1);
     }
 }

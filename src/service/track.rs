@@ -109,7 +109,7 @@ impl Tracker {
     /// What is there of a task's stream at this moment, for those who ask again instead of waiting: what comes behind
     /// `start`, and then where the task stands. It needs no subscription. What begins when a dependency is
     /// away is refused, for whoever looks wants an answer now.
-    #[tracing::instrument(name = "task.look", skip_all, fields(task.id = %id))]
+    #[tracing::instrument(level = "debug", name = "task.look", skip_all, fields(task.id = %id))]
     pub async fn look(&self, id: TaskId, start: StartAt) -> Result<Track> {
         let mut track = Track {
             tracker: self.clone(),

@@ -34,6 +34,11 @@ struct LastRow {
     last_seq: i64,
 }
 
+/// The newest number of a sealed history.
+pub(super) const LAST_SEALED: &str = "coalesce(max(last_seq), 0)";
+/// The bytes of a sealed history.
+pub(super) const SEALED_BYTES: &str = "CAST(coalesce(sum(octet_length(entries)), 0) AS bigint)";
+
 impl Storage {
     /// The sealed history above `after_seq_id`, one page of it.
     pub async fn sealed(&self, id: &TaskId, after_seq_id: u64) -> Result<Sealed, Error> {
@@ -71,11 +76,10 @@ impl Storage {
 
     /// The newest number of the sealed history, and its bytes.
     pub async fn sealed_size(&self, id: &TaskId) -> Result<(u64, u64), Error> {
-        let row: Option<SizeRow> = Statement::new(
-            "SELECT coalesce(max(last_seq), 0) AS last_seq,
-                 CAST(coalesce(sum(octet_length(entries)), 0) AS bigint) AS bytes
-             FROM tracker_entries WHERE task_id = $1",
-        )
+        let row: Option<SizeRow> = Statement::new(format!(
+            "SELECT {LAST_SEALED} AS last_seq, {SEALED_BYTES} AS bytes
+             FROM tracker_entries WHERE task_id = $1"
+        ))
         .bind(id)
         .fetch_optional(self.database.reader())
         .await?;

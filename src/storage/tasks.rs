@@ -1,6 +1,6 @@
 //! Reading tasks, and what has ended and is not settled yet.
 
-use super::entries::number;
+use super::entries::{LAST_SEALED, SEALED_BYTES, number};
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, unreadable};
 use crate::database::Statement;
@@ -64,10 +64,8 @@ impl Storage {
         let (member, columns) = (dialect::in_first_parameter(self.database.kind()), columns!());
         let rows: Vec<MeasuredRow> = Statement::new(format!(
             "SELECT {columns},
-                 (SELECT coalesce(max(last_seq), 0) FROM tracker_entries WHERE task_id = id)
-                     AS sealed_seq,
-                 (SELECT CAST(coalesce(sum(octet_length(entries)), 0) AS bigint)
-                  FROM tracker_entries WHERE task_id = id) AS sealed_bytes
+                 (SELECT {LAST_SEALED} FROM tracker_entries WHERE task_id = id) AS sealed_seq,
+                 (SELECT {SEALED_BYTES} FROM tracker_entries WHERE task_id = id) AS sealed_bytes
              FROM tracker_tasks WHERE id{member}"
         ))
         .bind(texts(ids))
