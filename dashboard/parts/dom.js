@@ -52,3 +52,30 @@ export function mark(element, name, value) {
 
 /** For screen readers alone. @param {string} text */
 export const unseen = (text) => h("span", { class: "unseen" }, text);
+
+/**
+ * Makes the children of `parent` those of `items`, in order: what is there already stays where it is, and keeps its focus.
+ * @template Item
+ * @param {Element} parent
+ * @param {Item[]} items
+ * @param {(item: Item) => string} keyOf
+ * @param {(item: Item) => HTMLElement} make
+ * @param {(element: HTMLElement, item: Item) => void} update also of what was just made
+ */
+export function keyed(parent, items, keyOf, make, update) {
+  const known = new Map(Array.from(/** @type {HTMLCollectionOf<HTMLElement>} */ (parent.children), (child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    let element = known.get(key);
+    known.delete(key);
+    if (!element) {
+      element = make(item);
+      element.dataset.key = key;
+    }
+    update(element, item);
+    if (element === place) place = place.nextElementSibling;
+    else parent.insertBefore(element, place);
+  }
+  for (const gone of known.values()) gone.remove();
+}
