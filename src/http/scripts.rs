@@ -38,17 +38,20 @@ const SCRIPTS: [(&str, &str); 17] = scripts![
     "elements/words.js",
 ];
 
+/// The type of a module.
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// The path of each module, and its route.
 pub(super) fn routes() -> impl Iterator<Item = (String, MethodRouter<Api>)> {
     SCRIPTS.into_iter().map(|(path, text)| {
         let tag = tag(text);
-        let route = get(async move |headers: HeaderMap| answer(text, &tag, &headers));
+        let route = get(async move |headers: HeaderMap| answer(text, SCRIPT, &tag, &headers));
         (path.to_owned(), route)
     })
 }
 
 /// An entity tag (RFC 9110, 8.8.3) of the text.
-fn tag(text: &str) -> HeaderValue {
+pub(super) fn tag(text: &str) -> HeaderValue {
     use std::fmt::Write;
     let mut tag = String::from("\"");
     for byte in &Sha256::digest(text)[..12] {
@@ -60,7 +63,13 @@ fn tag(text: &str) -> HeaderValue {
     HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"none\""))
 }
 
-fn answer(text: &'static str, tag: &HeaderValue, headers: &HeaderMap) -> Response {
+/// The text, which is of this type; or that the client has it already.
+pub(super) fn answer(
+    text: &'static str,
+    kind: &'static str,
+    tag: &HeaderValue,
+    headers: &HeaderMap,
+) -> Response {
     let caching = [
         (header::ETAG, tag.clone()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -68,8 +77,8 @@ fn answer(text: &'static str, tag: &HeaderValue, headers: &HeaderMap) -> Respons
     if is_known(tag, headers) {
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
-    let content_type = HeaderValue::from_static("text/javascript; charset=utf-8");
     let nosniff = HeaderValue::from_static("nosniff");
+    let content_type = HeaderValue::from_static(kind);
     let kind = [(header::CONTENT_TYPE, content_type), (header::X_CONTENT_TYPE_OPTIONS, nosniff)];
     (caching, kind, text).into_response()
 }
