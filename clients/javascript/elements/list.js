@@ -11,6 +11,8 @@ import { words } from "./words.js";
 
 /** As many as the service lists at once. */
 const MOST = 100;
+/** For how long a page may be hidden before it hangs up: browsers allow six connections to a host, for all pages. */
+const HIDDEN_MS = 60_000;
 
 const sheets = sheet(HOST_CSS, BAR_CSS, ROWS_CSS);
 
@@ -37,6 +39,8 @@ export class TasksElement extends WatchingElement {
   /** @type {Tasks | undefined} */
   tasks;
   #refusal = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #hiding;
 
   get taskType() { return this.getAttribute("task-type") ?? ""; }
   set taskType(type) { this.setAttribute("task-type", type); }
@@ -59,6 +63,22 @@ export class TasksElement extends WatchingElement {
     else super.attributeChangedCallback(name, before, now);
   }
 
+  connectedCallback() {
+    super.connectedCallback();
+    document.addEventListener("visibilitychange", this.#seen);
+  }
+  disconnectedCallback() {
+    super.disconnectedCallback();
+    document.removeEventListener("visibilitychange", this.#seen);
+    clearTimeout(this.#hiding);
+  }
+
+  #seen = () => {
+    clearTimeout(this.#hiding);
+    if (document.hidden) this.#hiding = setTimeout(() => this.pause(), HIDDEN_MS);
+    else if (this.#refusal === "") this.resume();
+  };
+
   begin() {
     this.tasks = undefined;
     this.#refusal = "";
@@ -66,16 +86,20 @@ export class TasksElement extends WatchingElement {
 
   /** @param {AbortSignal} signal */
   async follow(signal) {
+    this.tasks ??= this.#tasks();
+    await this.tasks.follow(this.options(signal));
+  }
+
+  #tasks() {
     const { counts } = /** @type {typeof TasksElement} */ (this.constructor);
-    const filter = { taskTypes: several(this.taskType), statuses: several(this.status), limit: this.limit, counts };
-    const tasks = (this.tasks = new Tasks(this.options(signal), filter));
+    const tasks = new Tasks({ taskTypes: several(this.taskType), statuses: several(this.status), limit: this.limit, counts });
     tasks.onChange = () => this.repaint();
     tasks.onAdded = (item) => this.added(item);
     tasks.onEnded = (item) => {
       this.voice.say(`${nameOf(item.task)}: ${standing(item.view).word}`);
       this.fire("task-ended", item.task);
     };
-    await tasks.follow();
+    return tasks;
   }
 
   /** @param {Item} item */

@@ -31,11 +31,12 @@ export class Tasks {
   /** Those that run, whether they are among the newest or not. @type {Set<string>} */
   running = new Set();
   isListed = false;
-  #options;
+  /** @type {Pick<EventsOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} */
+  #options = {};
+  #tracker = new TaskTracker();
   #filter;
   #limit;
   #counts;
-  #tracker;
   #hasMore = false;
   #isRefilling = false;
   /** Of all that were ever shown: what comes later was added, what is older came back. @type {TaskItem | undefined} */
@@ -47,26 +48,26 @@ export class Tasks {
   /** @type {(item: Item) => void} */
   onEnded = () => {};
 
-  /**
-   * @param {Pick<EventsOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} options
-   * @param {{ taskTypes?: string[] | undefined, statuses?: Status[] | undefined, limit: number, counts?: boolean }} filter
-   */
-  constructor(options, { taskTypes, statuses, limit, counts = false }) {
-    this.#options = options;
+  /** @param {{ taskTypes?: string[] | undefined, statuses?: Status[] | undefined, limit: number, counts?: boolean }} filter */
+  constructor({ taskTypes, statuses, limit, counts = false }) {
     this.#filter = { taskTypes, statuses };
     this.#limit = limit;
     this.#counts = counts;
-    this.#tracker = new TaskTracker(options);
   }
 
-  /** Until the signal ends it, or a refusal does. */
-  async follow() {
+  /**
+   * Until the signal ends it, or a refusal does; then it may be called again, and shows meanwhile what it knows.
+   * @param {Pick<EventsOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} options
+   */
+  async follow(options) {
+    this.#options = options;
+    this.#tracker = new TaskTracker(options);
     const { taskTypes, statuses } = this.#filter;
     await events({
-      ...this.#options, taskTypes,
+      ...options, taskTypes,
       // Who counts those that run hears of all.
       ...(!this.#counts && statuses && { statuses }),
-      onOpen: ({ resumed }) => (resumed && this.isListed ? undefined : this.#list()),
+      onOpen: ({ resumed }) => (resumed ? undefined : this.#list()),
       onResync: () => this.#list(),
       onTask: (task) => this.#upsert(task),
       onProgress: (taskId, _entry, event) => {

@@ -67,12 +67,27 @@ export class WatchingElement extends Page {
     clearTimeout(this.#tick);
   }
 
-  /** Several attributes that are set together are one beginning. */
+  /** Hangs up, and shows what it knows. */
+  pause() {
+    this.#running?.abort();
+    this.#running = undefined;
+  }
+
+  /** Goes on where it hung up. */
+  resume() {
+    if (!this.#running && this.isConnected) this.#go();
+  }
+
   restart() {
     this.#stop();
     if (!this.isConnected) return;
     this.connection = undefined;
     this.begin();
+    this.#go();
+  }
+
+  /** Several attributes that are set together are one beginning. */
+  #go() {
     const running = (this.#running = new AbortController());
     queueMicrotask(() => running.signal.aborted || void this.#follow(running.signal));
     this.repaint();
