@@ -18,13 +18,24 @@ macro_rules! scripts {
     };
 }
 
-const SCRIPTS: [(&str, &str); 6] = scripts![
+const SCRIPTS: [(&str, &str); 17] = scripts![
     "client.js",
+    "client/feed.js",
     "client/follow.js",
+    "client/link.js",
     "client/parser.js",
     "client/view.js",
     "client/wire.js",
     "elements.js",
+    "elements/bar.js",
+    "elements/dom.js",
+    "elements/list.js",
+    "elements/progress.js",
+    "elements/recent.js",
+    "elements/rows.js",
+    "elements/tasks.js",
+    "elements/watching.js",
+    "elements/words.js",
 ];
 
 /// The type of a module.
