@@ -4,7 +4,7 @@ import { bulk, eligible } from "../parts/bulk.js";
 import { demonstrationButton } from "../parts/demonstration.js";
 import { drawing, h, mark, write } from "../parts/dom.js";
 import { filterBar } from "../parts/filterbar.js";
-import { address, asked, isAny, read } from "../parts/filters.js";
+import { address, isAny, read } from "../parts/filters.js";
 import { Loader } from "../parts/loader.js";
 import { setTaskRow, taskRow } from "../parts/row.js";
 import { Selection } from "../parts/selection.js";
@@ -46,7 +46,7 @@ export async function show(host, context) {
   list.element.setAttribute("role", "rowgroup");
   const grid = h("div", { role: "grid", class: "task-grid card", "aria-label": "Tasks", "aria-multiselectable": "true", "aria-colcount": "7" }, h("div", { role: "rowgroup" }, head), list.element);
   const selection = new Selection(() => tasks.shown, () => paint());
-  const actions = actionBar(() => [...selection.ids].map((id) => tasks.known.get(id)).filter(Boolean), selection);
+  const actions = actionBar(api, () => [...selection.ids].map((id) => tasks.known.get(id)).filter(Boolean), selection);
   all.addEventListener("change", () => (all.checked ? selection.all() : selection.clear()));
 
   const total = h("span", { class: "muted total" });
@@ -162,13 +162,13 @@ export async function show(host, context) {
   };
 }
 
-/** What can be done to those that are selected. @param {() => any[]} chosen @param {Selection} selection */
-function actionBar(chosen, selection) {
+/** What can be done to those that are selected. @param {import("../../client.js").TaskTracker} api @param {() => any[]} chosen @param {Selection} selection */
+function actionBar(api, chosen, selection) {
   const says = h("span", { class: "selected-count" });
   const act = (/** @type {"cancel" | "retry"} */ what, /** @type {string} */ word) => {
     const button = h("button", { type: "button", class: "button" }, word);
     button.addEventListener("click", async () => {
-      if (await bulk(what, chosen())) selection.clear();
+      if (await bulk(api, what, chosen())) selection.clear();
     });
     return button;
   };
