@@ -56,6 +56,7 @@ export async function show(host, context) {
   figures.hidden = true;
   host.append(h("div", { class: "page-head" }, h("h1", {}, "Overview"), h("div", { class: "aside" }, ranges, demonstrationButton(context))), notice, first, figures);
 
+  /** @type {Refresher} */
   const refresher = new Refresher(async () => {
     const asked = range;
     try {

@@ -1,22 +1,22 @@
 /** The dashboard of a real server in a real browser, which notes everything that it complains of or asks for elsewhere. */
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 
 import { axe, launch } from "../../clients/javascript/test/browser.js";
 import { Proxy, Server, until } from "../../clients/javascript/test/harness.js";
 
 export { launch, Proxy, Server, until };
 
-/** @param {string} address with its hash */
-export async function open(browser, address, { width = 1440, height = 900, ...options } = {}) {
+/** @param {string} address with its hash; what is of `origin` is no stranger */
+export async function open(browser, address, { origin = address, width = 1440, height = 900, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, ...options });
   context.setDefaultTimeout(20_000);
   const page = await context.newPage();
   const [complaints, strangers, loads] = [[], [], []];
-  const { origin } = new URL(address);
+  const home = new URL(origin).origin;
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", (request) => new URL(request.url()).origin === origin || strangers.push(request.url()));
+  page.on("request", (request) => new URL(request.url()).origin === home || strangers.push(request.url()));
   page.on("load", () => loads.push(page.url()));
   await page.goto(address);
   return { page, complaints, strangers, loads, close: () => context.close() };
@@ -36,11 +36,14 @@ export async function findings(page) {
     .map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => [html, failureSummary])]);
 }
 
-export async function picture(page, name, { fullPage = false } = {}) {
+/** What is on the screen, as a small picture, if pictures are wanted. */
+export async function picture(page, name) {
   const folder = process.env.PICTURES;
   if (!folder) return;
   mkdirSync(folder, { recursive: true });
-  await page.screenshot({ path: `${folder}/${name}.png`, fullPage });
+  const devtools = await page.context().newCDPSession(page);
+  const { data } = await devtools.send("Page.captureScreenshot", { format: "webp", quality: 84 });
+  writeFileSync(`${folder}/${name}.webp`, Buffer.from(data, "base64"));
 }
 
 export const row = (page, id) => page.locator(`.task-row[data-id="${id}"]`);

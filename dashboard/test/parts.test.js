@@ -1,7 +1,9 @@
-/** What needs no browser: the filters of an address, the tasks of a list, and the library as it was published. */
+/** What needs no browser: types, the filters of an address, the tasks of a list, and the library as it was published. */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { address, matches, read } from "../parts/filters.js";
 import { Tasks } from "../parts/tasks.js";
@@ -10,6 +12,15 @@ const filters = (text = "") => read(new URLSearchParams(text));
 const at = (second) => `2026-11-20T12:00:${String(second).padStart(2, "0")}.000Z`;
 const task = (second, more = {}) => ({ id: `t${second}`, taskType: "t", status: "pending", workerId: null, createdAt: at(second), updatedAt: at(second), completedAt: null, latestProgress: null, ...more });
 const page = (seconds, nextCursor = null) => ({ items: seconds.map((second) => task(second)), nextCursor });
+
+test("the modules are well typed", () => {
+  const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+  try {
+    execFileSync(process.execPath, [here("../../clients/javascript/node_modules/typescript/bin/tsc"), "-p", here("..")], { encoding: "utf8" });
+  } catch (error) {
+    assert.fail(error.stdout || error.message);
+  }
+});
 
 test("uPlot is the one that was published", async () => {
   const published = (name) => readFile(new URL(`../../clients/javascript/node_modules/uplot/${name}`, import.meta.url));
