@@ -159,5 +159,7 @@ void customElements.whenDefined("task-recent").then(() => {
   document.getElementById("recent")?.append(recent);
 });
 
+// Pages say themselves where they were.
+history.scrollRestoration = "manual";
 addEventListener("hashchange", () => void route());
 void route();

@@ -50,7 +50,7 @@ export async function show(host, context) {
   all.addEventListener("change", () => (all.checked ? selection.all() : selection.clear()));
 
   const total = h("span", { class: "muted total" });
-  host.append(h("div", { class: "page-head" }, h("h1", {}, "Tasks"), total, h("div", { class: "aside" }, news)), bar.element, grid, state, actions.element);
+  host.append(h("div", { class: "page-head" }, h("h1", {}, "Tasks"), total), bar.element, news, grid, state, actions.element);
 
   /** The row that the keyboard is at. */
   let active = "";
@@ -140,24 +140,32 @@ export async function show(host, context) {
     clear: () => selection.clear(),
   });
 
-  const isBack = kept && history.state?.visit === kept.visit;
-  const visit = isBack && kept ? kept.visit : `${Date.now()}-${++visits}`;
-  history.replaceState({ visit }, "");
-  if (isBack && kept) {
-    kept.tasks.expire();
-    begin(kept.tasks);
-    scrollTo(0, kept.y);
+  let visit = "";
+  /** Its place in the history has a name, by which it is found again. */
+  const visiting = () => {
+    visit = `${Date.now()}-${++visits}`;
+    history.replaceState({ visit }, "");
+    kept = { visit, tasks, y: scrollY };
+  };
+  const before = kept && history.state?.visit === kept.visit ? kept : undefined;
+  begin(before?.tasks ?? tasks);
+  if (before) {
+    tasks.expire();
+    // There is nothing to scroll before it is painted.
     list.paint();
-  } else begin(tasks);
+    scrollTo(0, before.y);
+    list.paint();
+  }
+  visiting();
   // Once it is left the place is that of the next page.
-  addEventListener("scroll", () => (kept = { visit: history.state?.visit, tasks, y: scrollY }), { passive: true, signal });
-  kept = { visit, tasks, y: scrollY };
+  addEventListener("scroll", () => (kept = { visit, tasks, y: scrollY }), { passive: true, signal });
   return {
     update: (/** @type {URLSearchParams} */ query) => {
       selection.clear();
       active = "";
       scrollTo(0, 0);
       begin(new Tasks(read(query)));
+      visiting();
     },
   };
 }
