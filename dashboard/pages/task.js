@@ -52,6 +52,9 @@ class TaskPage {
   #entryTitle = h("h2", {}, "Entry");
   #entryTree = h("div", { class: "card-body" });
   #documents = h("div", { class: "documents" });
+  /** Beside the timeline: the entry that is shown, and before there is one why that is so. */
+  #beside = h("div", { class: "task-beside" });
+  #side = h("div", { class: "task-side" });
   #live = h("div", { class: "unseen", role: "status" });
   #connection = h("p", { class: "connection-note muted", hidden: true });
   /** What is open in the trees of entries, from one entry to the next. @type {import("../parts/tree.js").Memory} */
@@ -72,10 +75,11 @@ class TaskPage {
     this.#head = new Head(task.id, this.#history, { tools: [this.#deeds.element, curl], onLive: () => this.#timeline.live() });
     this.#log = new Log(this.#history, task.id, (index) => (this.#timeline.pause(), this.#timeline.go(index)));
     this.#entry.append(h("div", { class: "card-head" }, this.#entryTitle), this.#entryTree);
+    this.#beside.append(this.#entry);
+    this.#side.append(this.#why, this.#documents, this.#attempts.element, this.#chain);
     host.append(this.#head.element, this.#connection,
-      h("div", { class: "task-columns" },
-        h("div", { class: "task-main" }, this.#timeline.element, this.#log.element),
-        h("div", { class: "task-side" }, this.#why, this.#entry, this.#documents, this.#attempts.element, this.#chain)),
+      h("div", { class: "task-columns task-now" }, this.#timeline.element, this.#beside),
+      h("div", { class: "task-columns" }, this.#log.element, this.#side),
       this.#live);
 
     this.#stand(task);
@@ -145,7 +149,7 @@ class TaskPage {
   }
 
   /** @param {import("../../client.js").Why} why */
-  #explain({ status, code, explanation, ahead, typePolledAt, typePolledBy, lastHeartbeatAt }) {
+  #explain({ status, code, explanation, ahead, typePolledAt, typePolledBy }) {
     const title = status === "pending" ? "Why it is waiting" : status === "in_progress" ? "Where it stands" : "How it ended";
     const more = h("ul", { class: "why-more muted" });
     const { taskType } = this.#task;
@@ -153,7 +157,6 @@ class TaskPage {
     if (ahead) more.append(h("li", {}, `${ahead >= 1000 ? "1,000 or more" : ahead} older ${ahead === 1 ? "task" : "tasks"} of type `, type(), ` ${ahead === 1 ? "waits" : "wait"} before it.`));
     else if (ahead === 0 && status === "pending") more.append(h("li", {}, "It is the next of its type."));
     if (typePolledAt) more.append(h("li", {}, "A worker", typePolledBy && ` (${typePolledBy})`, " last asked for its type ", ago(typePolledAt), "."));
-    if (lastHeartbeatAt && status === "in_progress") more.append(h("li", {}, "Its worker was last heard of ", ago(lastHeartbeatAt), "."));
     const warns = ["no_worker", "stalled", "lease_expired", "overdue"].includes(code);
     mark(this.#why, "data-warns", warns);
     mark(this.#why, "aria-label", title);
@@ -213,7 +216,7 @@ class TaskPage {
     const task = this.#task;
     this.#head.paint(task, at, isLive, this.#view.secondsLeft(Date.now()));
     this.#timeline.paint(ENDED.has(task.status));
-    this.#log.paint(at);
+    this.#log.paint(at, isLive);
     this.#attempts.paint(task);
     this.#deeds.paint(task);
     this.#paintEntry(at);
@@ -228,6 +231,8 @@ class TaskPage {
     this.#shownEntry = at;
     const moment = this.#history.moments[at];
     this.#entry.hidden = !moment;
+    if (!moment) this.#beside.prepend(this.#why);
+    else if (this.#why.parentElement !== this.#side) this.#side.prepend(this.#why);
     if (!moment) return;
     write(this.#entryTitle, `Entry ${moment.seqId}`);
     const { seqId, ...data } = moment.data;

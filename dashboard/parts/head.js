@@ -1,6 +1,7 @@
 /** The head of a task: what it is, how far it is, who has it, and when. */
 
 import { inWords } from "../../client/view.js";
+import { nameOf } from "../../elements/rows.js";
 import { ENDED, badge, setBadge } from "./badge.js";
 import { copy } from "./copy.js";
 import { drawing, h, mark, write } from "./dom.js";
@@ -14,7 +15,8 @@ const STAGES = 9;
 export class Head {
   #history;
   #badge = badge({ status: "pending" });
-  #type = h("h1", {});
+  #name = h("h1", {});
+  #type = h("span", { class: "hero-type" });
   #percent = h("span", { class: "hero-percent" });
   #message = h("p", { class: "hero-message" });
   #left = h("span", { class: "hero-left muted" });
@@ -35,7 +37,7 @@ export class Head {
     this.#past.append(this.#pastText, h("button", { type: "button", class: "button small", onclick: onLive }, "Back to now"));
     this.element = h("section", { class: "card hero", "aria-label": "Task" },
       h("div", { class: "hero-top" },
-        h("div", { class: "hero-name" }, h("div", { class: "hero-title" }, this.#type, this.#badge), h("div", { class: "hero-id" }, h("code", {}, id), copies)),
+        h("div", { class: "hero-name" }, h("div", { class: "hero-title" }, this.#name, this.#badge), h("div", { class: "hero-id" }, this.#type, h("code", {}, id), copies)),
         h("div", { class: "hero-tools" }, ...tools)),
       this.#past,
       h("div", { class: "hero-progress" },
@@ -50,7 +52,9 @@ export class Head {
    * @param {number | undefined} secondsLeft
    */
   paint(task, at, isLive, secondsLeft) {
-    write(this.#type, task.taskType);
+    const name = nameOf(task);
+    write(this.#name, name);
+    write(this.#type, name === task.taskType ? "" : task.taskType);
     setBadge(this.#badge, task);
     mark(this.element, "data-tone", task.status);
     const moment = this.#history.moments[at];

@@ -33,6 +33,9 @@ export class Log {
   #active = -1;
   /** Which entry the page shows. */
   #at = -1;
+  #isLive = true;
+  /** Before somebody went back. */
+  #wasFollowing = true;
   #query = "";
   #least = 0;
   #lines;
@@ -73,8 +76,8 @@ export class Log {
       this.#filter();
     });
     this.#follow.addEventListener("click", () => {
-      this.#lines.follow(!this.#lines.isFollowing);
-      if (this.#lines.isFollowing) this.#lines.toEnd();
+      if (this.#lines.isFollowing) this.#lines.follow(false);
+      else this.#stick();
     });
     this.#lines.element.addEventListener("keydown", (event) => this.#key(event));
     this.#lines.element.addEventListener("click", (event) => {
@@ -83,16 +86,37 @@ export class Log {
     });
   }
 
-  /** @param {number} at the entry that the page shows */
-  paint(at) {
+  /** @param {number} at the entry that the page shows @param {boolean} isLive the newest, whichever that is */
+  paint(at, isLive) {
     const { moments, edition } = this.#history;
     if (edition !== this.#edition) {
       this.#edition = edition;
       this.#readAll();
     } else if (this.#read < moments.length) this.#readOn();
+    if (isLive && !this.#isLive && this.#wasFollowing) this.#stick();
+    if (!isLive && this.#isLive) this.#wasFollowing = this.#lines.isFollowing;
+    this.#isLive = isLive;
     if (at === this.#at) return;
     this.#at = at;
+    if (!isLive) this.#goTo(at);
     for (const line of this.#lines.element.querySelectorAll("[data-line]")) this.#markLine(/** @type {HTMLElement} */ (line));
+  }
+
+  /** The line of an entry, or of the last before it that said something. @param {number} at */
+  #goTo(at) {
+    let [low, high] = [0, this.#shown.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#shown[middle].index <= at) low = middle + 1;
+      else high = middle;
+    }
+    this.#lines.follow(false);
+    if (low > 0) this.#lines.show(low - 1);
+  }
+
+  #stick() {
+    this.#lines.follow(true);
+    this.#lines.toEnd();
   }
 
   /** What stands between entries has changed: all of it is put together anew. */
@@ -171,6 +195,8 @@ export class Log {
   #come(nth) {
     this.#nth = nth;
     this.#say();
+    // What comes does not take away what was found.
+    this.#lines.follow(false);
     this.#lines.show(this.#found[nth]);
     this.#activate(this.#found[nth], false);
   }

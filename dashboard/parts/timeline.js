@@ -186,7 +186,8 @@ export class Timeline {
       context.fillRect(x(index) - 1, floor + 3, 2, 6);
     }
     for (const { kind, before, tone } of this.#history.marks()) {
-      if (kind === "registered" || kind === "ended") continue;
+      // What begins and ends is where the line does.
+      if (kind === "registered" || kind === "ended" || (kind === "started" && before === 0)) continue;
       // Between the entry before it and the one behind it.
       const at = Math.max(edge, Math.min(width - edge, x(before - 0.5)));
       context.fillStyle = context.strokeStyle = colour(tone);

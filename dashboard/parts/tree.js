@@ -32,10 +32,10 @@ export function tree(value, { label, memory = new Map() }) {
   let left = OPEN_LINES;
   const root = h("div", { class: "tree", role: "tree", "aria-label": label });
 
-  /** @param {any} value @param {string | undefined} key @param {string} path @param {number} level */
-  const make = (value, key, path, level) => {
+  /** @param {any} value @param {string | undefined} key @param {string} path @param {number} level @param {boolean} [isIndex] */
+  const make = (value, key, path, level, isIndex = false) => {
     const row = h("span", { class: "tree-row" });
-    if (key !== undefined) row.append(h("span", { class: "tree-key" }, key), h("span", { class: "tree-colon" }, ": "));
+    if (key !== undefined) row.append(h("span", { class: isIndex ? "tree-index" : "tree-key" }, key), h("span", { class: "tree-colon" }, ": "));
     const item = h("div", { role: "treeitem", class: "tree-item", "aria-level": String(level), tabindex: "-1" }, row);
     /** @type {Leaf} */
     const leaf = { value, path, level, key };
@@ -93,7 +93,7 @@ export function tree(value, { label, memory = new Map() }) {
       const items = [];
       for (; made < end; made++) {
         const key = keys ? keys[made] : String(made);
-        items.push(make(leaf.value[key], key, `${leaf.path}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`, leaf.level + 1));
+        items.push(make(leaf.value[key], key, `${leaf.path}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`, leaf.level + 1, !keys));
       }
       const wasActive = document.activeElement === more;
       more.remove();

@@ -38,7 +38,10 @@ const FILES: &[(&str, &str, &str)] = files! {
     SCRIPT: "app.js", "theme.js";
     SCRIPT: "pages/operations.js", "pages/overview.js", "pages/task.js", "pages/tasks.js";
     SCRIPT: "parts/badge.js", "parts/confirm.js", "parts/dom.js", "parts/feed.js", "parts/time.js", "parts/toast.js";
+    SCRIPT: "parts/chain.js", "parts/copy.js", "parts/curl.js", "parts/deeds.js", "parts/follow.js", "parts/head.js", "parts/history.js";
+    SCRIPT: "parts/lines.js", "parts/log.js", "parts/timeline.js", "parts/tree.js";
     SCRIPT: "vendor/uPlot.esm.js";
+    SHEET: "task.css";
     SHEET: "pages.css", "style.css", "vendor/uPlot.min.css";
     DRAWING: "icon.svg";
     TEXT: "vendor/uPlot.LICENSE.txt";
