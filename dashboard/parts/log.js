@@ -92,7 +92,11 @@ export class Log {
     if (edition !== this.#edition) {
       this.#edition = edition;
       this.#readAll();
-    } else if (this.#read < moments.length) this.#readOn();
+    } else if (this.#read < moments.length) {
+      // What stood at the end may stand before what has come.
+      if (this.#all.at(-1)?.tone !== undefined) this.#readAll();
+      else this.#readOn();
+    }
     if (isLive && !this.#isLive && this.#wasFollowing) this.#stick();
     if (!isLive && this.#isLive) this.#wasFollowing = this.#lines.isFollowing;
     this.#isLive = isLive;
@@ -241,7 +245,7 @@ export class Log {
   #render(index) {
     const { text, level, timestamp, seqId, tone } = this.#shown[index];
     const line = h("div", { class: "line", role: "option", id: `line-${index}`, "data-line": index, "aria-posinset": index + 1, "aria-setsize": this.#shown.length, "data-severity": tone ? "mark" : severity(level), title: text.length > 80 ? text.slice(0, 2_000) : undefined },
-      h("time", { datetime: timestamp }, `${clock(timestamp)}.${timestamp.slice(20, 23)}`),
+      h("time", { datetime: timestamp }, clock(timestamp), h("span", { class: "line-ms" }, `.${timestamp.slice(20, 23)}`)),
       h("span", { class: "line-seq" }, seqId === undefined ? "" : String(seqId)),
       h("span", { class: "line-level" }, tone ? "" : level ?? ""),
       h("span", { class: "line-text" }, ...this.#highlighted(text)));
