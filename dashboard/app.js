@@ -152,7 +152,14 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
 });
 
 // The elements may not have it, or bring it later.
-void customElements.whenDefined("task-recent").then(() => document.getElementById("recent")?.append(document.createElement("task-recent")));
+void customElements.whenDefined("task-recent").then(() => {
+  const recent = document.createElement("task-recent");
+  recent.setAttribute("href", "#/tasks/{id}");
+  recent.setAttribute("label", "Recent");
+  document.getElementById("recent")?.append(recent);
+});
 
+// Pages say themselves where they were.
+history.scrollRestoration = "manual";
 addEventListener("hashchange", () => void route());
 void route();

@@ -5,13 +5,13 @@
   const root = document.documentElement;
   const kept = () => {
     try {
-      return localStorage.getItem(KEY);
+      return localStorage.getItem(KEY) ?? "";
     } catch {
       // Where a browser keeps nothing for pages, the system is followed.
-      return null;
+      return "";
     }
   };
-  const show = (theme) => {
+  const show = (/** @type {string} */ theme) => {
     if (theme === "system") root.removeAttribute("data-theme");
     else root.setAttribute("data-theme", theme);
   };
@@ -26,7 +26,7 @@
     },
     /** The next of the three. */
     next() {
-      theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+      theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
       show(theme);
       try {
         localStorage.setItem(KEY, theme);

@@ -1,7 +1,6 @@
 /** How everything goes: where the tasks stand, what was done of late, what waits, and what went wrong. */
 
 import { badge, setBadge, STATUSES } from "../parts/badge.js";
-import * as calls from "../parts/calls.js";
 import { Chart } from "../parts/chart.js";
 import { demonstrationButton } from "../parts/demonstration.js";
 import { h, keyed, mark, write } from "../parts/dom.js";
@@ -26,7 +25,7 @@ const rough = (/** @type {number} */ ms) => (ms === 0 ? "0" : ms < 1000 ? `${Mat
 
 /** @param {HTMLElement} host @param {import("../app.js").Context} context */
 export async function show(host, context) {
-  const { navigate, signal, feed } = context;
+  const { api, navigate, signal, feed } = context;
   let range = USUAL;
   const read = (/** @type {URLSearchParams} */ query) => {
     const said = query.get("range") ?? USUAL;
@@ -57,10 +56,11 @@ export async function show(host, context) {
   figures.hidden = true;
   host.append(h("div", { class: "page-head" }, h("h1", {}, "Overview"), h("div", { class: "aside" }, ranges, demonstrationButton(context))), notice, first, figures);
 
+  /** @type {Refresher} */
   const refresher = new Refresher(async () => {
     const asked = range;
     try {
-      const seen = await calls.overview(RANGES[asked]?.seconds ?? 3_600, signal);
+      const seen = await api.overview({ windowSeconds: RANGES[asked]?.seconds ?? 3_600 }, { signal });
       if (signal.aborted) return;
       if (asked !== range) return refresher.soon();
       noteServerTime(seen.serverTime);
@@ -158,8 +158,11 @@ function queueRow({ taskType }) {
 function setQueue(row, { pending, inProgress, oldestPendingAt }, most) {
   const [, bar, waiting, running, oldest] = /** @type {HTMLElement[]} */ ([...row.children]);
   const [busy, idle] = /** @type {HTMLElement[]} */ ([...(bar?.firstElementChild?.children ?? [])]);
-  if (busy) busy.style.inlineSize = `${(100 * inProgress) / most}%`;
-  if (idle) idle.style.inlineSize = `${(100 * pending) / most}%`;
+  for (const [part, n] of /** @type {const} */ ([[busy, inProgress], [idle, pending]])) {
+    if (!part) continue;
+    part.hidden = n === 0;
+    part.style.inlineSize = `${(100 * n) / most}%`;
+  }
   if (waiting) write(waiting, count.format(pending));
   if (running) write(running, count.format(inProgress));
   setAgo(/** @type {HTMLTimeElement} */ (oldest?.firstElementChild), oldestPendingAt);

@@ -4,7 +4,7 @@ import { bulk, eligible } from "../parts/bulk.js";
 import { demonstrationButton } from "../parts/demonstration.js";
 import { drawing, h, mark, write } from "../parts/dom.js";
 import { filterBar } from "../parts/filterbar.js";
-import { address, asked, isAny, read } from "../parts/filters.js";
+import { address, isAny, read } from "../parts/filters.js";
 import { Loader } from "../parts/loader.js";
 import { setTaskRow, taskRow } from "../parts/row.js";
 import { Selection } from "../parts/selection.js";
@@ -46,11 +46,11 @@ export async function show(host, context) {
   list.element.setAttribute("role", "rowgroup");
   const grid = h("div", { role: "grid", class: "task-grid card", "aria-label": "Tasks", "aria-multiselectable": "true", "aria-colcount": "7" }, h("div", { role: "rowgroup" }, head), list.element);
   const selection = new Selection(() => tasks.shown, () => paint());
-  const actions = actionBar(() => [...selection.ids].map((id) => tasks.known.get(id)).filter(Boolean), selection);
+  const actions = actionBar(api, () => [...selection.ids].map((id) => tasks.known.get(id)).filter(Boolean), selection);
   all.addEventListener("change", () => (all.checked ? selection.all() : selection.clear()));
 
   const total = h("span", { class: "muted total" });
-  host.append(h("div", { class: "page-head" }, h("h1", {}, "Tasks"), total, h("div", { class: "aside" }, news)), bar.element, grid, state, actions.element);
+  host.append(h("div", { class: "page-head" }, h("h1", {}, "Tasks"), total), bar.element, news, grid, state, actions.element);
 
   /** The row that the keyboard is at. */
   let active = "";
@@ -140,35 +140,43 @@ export async function show(host, context) {
     clear: () => selection.clear(),
   });
 
-  const isBack = kept && history.state?.visit === kept.visit;
-  const visit = isBack && kept ? kept.visit : `${Date.now()}-${++visits}`;
-  history.replaceState({ visit }, "");
-  if (isBack && kept) {
-    kept.tasks.expire();
-    begin(kept.tasks);
-    scrollTo(0, kept.y);
+  let visit = "";
+  /** Its place in the history has a name, by which it is found again. */
+  const visiting = () => {
+    visit = `${Date.now()}-${++visits}`;
+    history.replaceState({ visit }, "");
+    kept = { visit, tasks, y: scrollY };
+  };
+  const before = kept && history.state?.visit === kept.visit ? kept : undefined;
+  begin(before?.tasks ?? tasks);
+  if (before) {
+    tasks.expire();
+    // There is nothing to scroll before it is painted.
     list.paint();
-  } else begin(tasks);
+    scrollTo(0, before.y);
+    list.paint();
+  }
+  visiting();
   // Once it is left the place is that of the next page.
-  addEventListener("scroll", () => (kept = { visit: history.state?.visit, tasks, y: scrollY }), { passive: true, signal });
-  kept = { visit, tasks, y: scrollY };
+  addEventListener("scroll", () => (kept = { visit, tasks, y: scrollY }), { passive: true, signal });
   return {
     update: (/** @type {URLSearchParams} */ query) => {
       selection.clear();
       active = "";
       scrollTo(0, 0);
       begin(new Tasks(read(query)));
+      visiting();
     },
   };
 }
 
-/** What can be done to those that are selected. @param {() => any[]} chosen @param {Selection} selection */
-function actionBar(chosen, selection) {
+/** What can be done to those that are selected. @param {import("../../client.js").TaskTracker} api @param {() => any[]} chosen @param {Selection} selection */
+function actionBar(api, chosen, selection) {
   const says = h("span", { class: "selected-count" });
   const act = (/** @type {"cancel" | "retry"} */ what, /** @type {string} */ word) => {
     const button = h("button", { type: "button", class: "button" }, word);
     button.addEventListener("click", async () => {
-      if (await bulk(what, chosen())) selection.clear();
+      if (await bulk(api, what, chosen())) selection.clear();
     });
     return button;
   };

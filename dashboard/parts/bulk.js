@@ -1,7 +1,6 @@
 /** Cancels or retries many at once, and says what became of it. */
 
 import { ENDED, MAY_RETRY } from "./badge.js";
-import * as calls from "./calls.js";
 import { confirmed, told } from "./confirm.js";
 import { h } from "./dom.js";
 import { reason, toast } from "./toast.js";
@@ -35,12 +34,34 @@ const KINDS = {
 /** How many of these it can be done to. @param {keyof typeof KINDS} what @param {any[]} selected */
 export const eligible = (what, selected) => selected.filter(KINDS[what].may);
 
+/** Of one request. */
+const MOST = 1000;
+
+/**
+ * @typedef {{ taskId: string, status: number | string, code?: string, title?: string, detail?: string }} Outcome
+ * @param {import("../../client.js").TaskTracker} api
+ * @param {keyof typeof KINDS} what
+ * @param {string[]} ids
+ * @param {string} reason
+ */
+async function each(api, what, ids, reason) {
+  /** @type {Outcome[]} */
+  const results = [];
+  for (let at = 0; at < ids.length; at += MOST) {
+    const some = ids.slice(at, at + MOST);
+    const answer = await (what === "cancel" ? api.cancelMany(some, reason ? { reason } : {}) : api.retryMany(some));
+    results.push(.../** @type {Outcome[]} */ (answer.results));
+  }
+  return results;
+}
+
 /**
  * Asks, does it, and says what became of it. Says whether it was done.
+ * @param {import("../../client.js").TaskTracker} api
  * @param {keyof typeof KINDS} what
  * @param {any[]} selected
  */
-export async function bulk(what, selected) {
+export async function bulk(api, what, selected) {
   const kind = KINDS[what];
   const chosen = eligible(what, selected);
   const why = h("input", { class: "field", maxlength: "1000", placeholder: "Optional" });
@@ -49,9 +70,7 @@ export async function bulk(what, selected) {
     what === "cancel" && h("label", { class: "labelled" }, h("span", {}, "Reason"), why));
   if (!(await confirmed({ title: kind.ask(chosen.length), note, confirm: kind.yes(chosen.length), dismiss: kind.no, tone: kind.tone }))) return false;
   try {
-    const given = why.value.trim();
-    const results = await calls.many(what, chosen.map(({ id }) => id), given ? { reason: given } : {});
-    await sayResults(kind, results);
+    await sayResults(kind, await each(api, what, chosen.map(({ id }) => id), why.value.trim()));
     return true;
   } catch (error) {
     toast(`It could not be done: ${reason(error)}`, { tone: "bad" });
@@ -59,7 +78,7 @@ export async function bulk(what, selected) {
   }
 }
 
-/** @param {typeof KINDS["cancel"] | typeof KINDS["retry"]} kind @param {Awaited<ReturnType<typeof calls.many>>} results */
+/** @param {typeof KINDS["cancel"] | typeof KINDS["retry"]} kind @param {Outcome[]} results */
 async function sayResults(kind, results) {
   const refused = results.filter(({ status }) => !(Number(status) < 300));
   const done = results.length - refused.length;

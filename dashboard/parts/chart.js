@@ -140,6 +140,7 @@ export class Chart {
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const axis = { stroke: muted, font, ticks: { show: false }, grid: { stroke: line, width: 1 } };
     const { format, isWhole, lines } = this.#shape;
+    const hasBars = lines.some(({ kind }) => kind === "bar");
     const series = this.#order().map((at) => {
       const { kind, token } = /** @type {Line} */ (lines[at]);
       const tone = colour(token);
@@ -150,8 +151,8 @@ export class Chart {
       ...this.#size(),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-      padding: [10, 8, 0, 0],
-      scales: { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, Math.max(most * 1.08, isWhole ? 4 : 1)] } },
+      padding: [10, 20, 0, 0],
+      scales: { x: { time: true, range: (/** @type {any} */ _, /** @type {number} */ from, /** @type {number} */ to) => (hasBars ? [from - this.#stepSeconds / 2, to + this.#stepSeconds / 2] : [from, to]) }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, Math.max(most * 1.08, isWhole ? 4 : 1)] } },
       axes: [
         { ...axis, grid: { show: false }, size: 26, gap: 6, space: 72, values: (/** @type {any} */ _, /** @type {number[]} */ splits, /** @type {any} */ __, /** @type {any} */ ___, /** @type {number} */ step) => splits.map((at) => this.#label(at, step)) },
         { ...axis, size: 52, gap: 6, space: 36, ...(isWhole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }), values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(format) },

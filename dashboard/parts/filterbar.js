@@ -14,6 +14,15 @@ function local(timestamp) {
   return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
+const MOMENT = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+/** @param {import("./filters.js").Filters} filters */
+function spanOf({ from, to }) {
+  const [since, before] = [from, to].map((time) => time && MOMENT.format(Date.parse(time)));
+  if (since && before) return `${since} – ${before}`;
+  return since ? `Since ${since}` : before ? `Before ${before}` : "Any time";
+}
+
 /**
  * @param {(change: Partial<import("./filters.js").Filters>, how: { isTyped: boolean }) => void} onChange
  */
@@ -54,9 +63,18 @@ export function filterBar(onChange) {
   order.addEventListener("change", () => onChange({ order: order.value }, { isTyped: false }));
   const clear = h("button", { type: "button", class: "button", onclick: () => onChange({ statuses: [], type: "", worker: "", from: "", to: "", q: "" }, { isTyped: false }) }, "Clear");
   const labelled = (/** @type {string} */ text, /** @type {HTMLElement} */ field) => h("label", { class: "labelled" }, h("span", {}, text), field);
+  const span = h("summary", { class: "button small" });
+  const when = h("details", { class: "when" }, span, h("div", { class: "when-fields" }, labelled("Registered from", from), labelled("and before", to)));
+  // It is put away like any menu.
+  when.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !when.open) return;
+    when.open = false;
+    span.focus();
+  });
+  when.addEventListener("focusout", ({ relatedTarget }) => relatedTarget instanceof Node && !when.contains(relatedTarget) && (when.open = false));
   const more = h("div", { class: "filter-more", id: "filter-more" },
     h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...chips.map(({ chip }) => chip)),
-    h("div", { class: "filter-fields" }, labelled("Type", type), labelled("Worker", worker), labelled("Registered from", from), labelled("to", to), types));
+    h("div", { class: "filter-fields" }, labelled("Type", type), labelled("Worker", worker), when, types));
   const toggle = h("button", { type: "button", class: "button filter-toggle", "aria-expanded": "false", "aria-controls": "filter-more" }, drawing("M2 4h12M4.5 8h7M6.5 12h3"), h("span", {}, "Filters"));
   toggle.addEventListener("click", () => mark(toggle, "aria-expanded", String(toggle.getAttribute("aria-expanded") !== "true")));
 
@@ -73,6 +91,7 @@ export function filterBar(onChange) {
       put(worker, filters.worker);
       put(from, local(filters.from));
       put(to, local(filters.to));
+      write(span, spanOf(filters));
       order.value = filters.order;
       for (const { status, chip } of chips) mark(chip, "aria-pressed", String(filters.statuses.includes(status)));
       clear.hidden = isAny(filters);

@@ -37,7 +37,10 @@ const INDEX: (&str, &str, &str) = ("/", PAGE, include_str!("../../dashboard/inde
 const FILES: &[(&str, &str, &str)] = files! {
     SCRIPT: "app.js", "theme.js";
     SCRIPT: "pages/operations.js", "pages/overview.js", "pages/task.js", "pages/tasks.js";
-    SCRIPT: "parts/badge.js", "parts/confirm.js", "parts/dom.js", "parts/feed.js", "parts/time.js", "parts/toast.js";
+    SCRIPT: "parts/badge.js", "parts/bulk.js", "parts/chart.js", "parts/confirm.js", "parts/demonstration.js";
+    SCRIPT: "parts/dom.js", "parts/feed.js", "parts/filterbar.js", "parts/filters.js", "parts/loader.js";
+    SCRIPT: "parts/refresher.js", "parts/row.js", "parts/selection.js", "parts/tasks.js", "parts/time.js";
+    SCRIPT: "parts/toast.js", "parts/virtual.js";
     SCRIPT: "parts/chain.js", "parts/copy.js", "parts/curl.js", "parts/deeds.js", "parts/follow.js", "parts/head.js", "parts/history.js";
     SCRIPT: "parts/lines.js", "parts/log.js", "parts/timeline.js", "parts/tree.js";
     SCRIPT: "vendor/uPlot.esm.js";

@@ -97,6 +97,8 @@ export class Proxy {
     this.asked.push(request.url);
     const page = this.pages[request.url];
     if (page) return response.writeHead(200, page.headers).end(page.body);
+    // As web servers do for what looks like a folder.
+    if (`${request.url}/` === this.prefix) return response.writeHead(301, { location: this.prefix }).end();
     if (!request.url.startsWith(this.prefix)) return response.writeHead(404).end();
     if (this.fault === "unavailable") return response.writeHead(503, { "retry-after": "0" }).end("<h1>no backend</h1>");
     const path = request.url.slice(this.prefix.length - 1);

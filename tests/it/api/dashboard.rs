@@ -17,7 +17,11 @@ fn files() -> BTreeMap<String, String> {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.strip_prefix(&root).expect("below it").to_str().expect("UTF-8");
-            if name == "test" || name == "tsconfig.json" || name == "index.html" {
+            if name == "test"
+                || name == "tsconfig.json"
+                || name == "index.html"
+                || name.ends_with(".d.ts")
+            {
                 continue;
             }
             if path.is_dir() {
