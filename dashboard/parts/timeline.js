@@ -7,7 +7,7 @@ import { exact } from "./time.js";
 /** However many entries there are, they are played in about this time. */
 const PLAY_MS = 15_000;
 /** An entry is not shown for longer than that while they are played. */
-const SLOWEST_MS = 500;
+const SLOWEST_MS = 250;
 const SIGNS = { play: "M5 3.5l7.5 4.5L5 12.5z", pause: "M5 3.5v9M11 3.5v9", back: "M10 3.5L5.5 8l4.5 4.5", on: "M6 3.5L10.500 8L6 12.5" };
 const number = new Intl.NumberFormat();
 
