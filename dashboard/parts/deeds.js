@@ -1,5 +1,6 @@
 /** What may be done to a task, once somebody has said that it is meant. */
 
+import { nameOf } from "../../elements/rows.js";
 import { MAY_RETRY } from "./badge.js";
 import { confirmed } from "./confirm.js";
 import { h, mark } from "./dom.js";
@@ -32,7 +33,7 @@ async function cancel({ api, task }, button) {
     h("label", {}, "Reason, for those who look at it later", why),
     isRunning && h("label", {}, "Grace in seconds", grace),
     isRunning && h("label", { class: "check" }, force, "Now, without asking the worker"));
-  const answer = confirmed({ title: `Cancel ${task.taskType}?`, note, confirm: "Cancel the task", dismiss: "Let it go on", tone: "danger" });
+  const answer = confirmed({ title: `Cancel ${nameOf(task)}?`, note, confirm: "Cancel the task", dismiss: "Let it go on", tone: "danger" });
   why.focus();
   if (!(await answer)) return;
   await done(async () => {
@@ -48,7 +49,7 @@ async function cancel({ api, task }, button) {
 /** @param {Deed} deed @param {HTMLButtonElement} button */
 async function timeOut({ api, task }, button) {
   const note = "It ends now as timed out, as it would at its deadline. Whoever works on it is told with its next report.";
-  if (!(await confirmed({ title: `Time out ${task.taskType}?`, note, confirm: "Time it out", tone: "danger" }))) return;
+  if (!(await confirmed({ title: `Time out ${nameOf(task)}?`, note, confirm: "Time it out", tone: "danger" }))) return;
   await done(async () => {
     await api.timeOut(task.id);
     toast("The task is timed out.");
@@ -58,7 +59,7 @@ async function timeOut({ api, task }, button) {
 /** @param {Deed} deed @param {HTMLButtonElement} button */
 async function retry({ api, task, navigate }, button) {
   const note = "A new task of the same type, with the same params, metadata and timeout, waits for a worker. This one stays as it is.";
-  if (!(await confirmed({ title: `Retry ${task.taskType}?`, note, confirm: "Retry" }))) return;
+  if (!(await confirmed({ title: `Retry ${nameOf(task)}?`, note, confirm: "Retry" }))) return;
   await done(async () => {
     const { newTaskId } = await api.retry(task.id);
     toast("This is the new task.", { tone: "good" });
