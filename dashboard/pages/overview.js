@@ -33,7 +33,7 @@ export async function show(host, context) {
     for (const button of ranges.children) mark(button, "aria-pressed", String(button.getAttribute("data-range") === range));
   };
   const ranges = h("div", { class: "segments", role: "group", "aria-label": "Time shown" }, ...Object.entries(RANGES).map(([name, { says }]) =>
-    h("button", { type: "button", "data-range": name, "aria-label": `The last ${says}`, onclick: () => navigate(name === USUAL ? "#/" : `#/?range=${name}`) }, name.replace(/(\d+)(\w)/, "$1 $2"))));
+    h("button", { type: "button", "data-range": name, title: `The last ${says}`, onclick: () => navigate(name === USUAL ? "#/" : `#/?range=${name}`) }, name.replace(/(\d+)(\w)/, "$1 $2"))));
 
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const tiles = tileRow();
