@@ -17,17 +17,47 @@ import { tree, treeCard } from "../parts/tree.js";
 
 /** Between two looks at what no event tells: who is ahead, and when a lease was renewed. */
 const LOOK_MS = 5_000;
+/** For which the stream of many may be behind that of the task. */
+const LATE_MS = 1_500;
 
 /** @param {HTMLElement} host @param {import("../app.js").Context} context */
 export async function show(host, { api, params, navigate, signal, feed }) {
   const id = params.id ?? "";
-  // The whole of it, and whether there is one; the entries come with their times by the stream.
-  const task = await api.get(id, { signal }).catch((error) => {
-    if (error?.status !== 404) throw error;
+  /** @type {TaskPage | undefined} */
+  let page;
+  try {
+    // Whether there is one; a stream of many waits for those that are not there yet.
+    await api.why(id, { signal });
+    if (signal.aborted) return;
+    const task = await first({ api, id, signal, feed, onTask: (now) => page?.stand(now) });
+    if (!signal.aborted) page = new TaskPage(host, task, { api, navigate, signal });
+  } catch (error) {
+    if (/** @type {any} */ (error)?.status !== 404) throw error;
+    missing(host, id);
+  }
+}
+
+/**
+ * The task as it stands, and from then on `onTask` whenever it stands elsewhere. Its own address says it with the whole history, which
+ * the stream of the task says as well: it is asked where that of many is late or refused.
+ * @param {Pick<import("../app.js").Context, "api" | "signal" | "feed"> & { id: string, onTask: (task: any) => void }} wish
+ * @returns {Promise<any>}
+ */
+function first({ api, id, signal, feed, onTask }) {
+  return new Promise((resolve, reject) => {
+    const read = () => void api.get(id, { signal }).then(resolve, reject);
+    const timer = setTimeout(read, LATE_MS);
+    signal.addEventListener("abort", () => clearTimeout(timer));
+    feed.open({
+      taskIds: [id], progress: "none",
+      onTask: (task) => {
+        clearTimeout(timer);
+        resolve(task);
+        onTask(task);
+      },
+      onRefused: read,
+    });
   });
-  if (signal.aborted) return;
-  if (!task) return missing(host, id);
-  new TaskPage(host, task, { api, navigate, signal, feed });
 }
 
 /** @param {HTMLElement} host @param {string} id */
@@ -64,9 +94,11 @@ class TaskPage {
   #shownDocuments = {};
   #said = "";
   #isDue = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #reading;
 
-  /** @param {HTMLElement} host @param {any} task @param {Pick<import("../app.js").Context, "api" | "navigate" | "signal" | "feed">} context */
-  constructor(host, task, { api, navigate, signal, feed }) {
+  /** @param {HTMLElement} host @param {any} task @param {Pick<import("../app.js").Context, "api" | "navigate" | "signal">} context */
+  constructor(host, task, { api, navigate, signal }) {
     [this.#task, this.#api, this.#signal] = [task, api, signal];
     this.#deeds = deeds(() => ({ api, task: this.#task, navigate }));
     const curl = h("button", { type: "button", class: "button", onclick: () => void showCurls(this.#task) }, "Copy as curl…");
@@ -82,7 +114,7 @@ class TaskPage {
       h("div", { class: "task-columns" }, this.#log.element, this.#side),
       this.#live);
 
-    this.#stand(task);
+    this.stand(task);
     signal.addEventListener("abort", () => this.#timeline.close());
     follow({
       api, id: task.id, signal,
@@ -90,8 +122,6 @@ class TaskPage {
       onConnection: (now) => this.#connected(now),
       onRefused: (error) => this.#connected({ state: "refused", error }),
     });
-    // Where the stream of many is refused, that of the task says when to look.
-    feed.open({ taskIds: [task.id], progress: "none", onTask: (now) => this.#stand(now) });
     void this.#look();
     const timer = setInterval(() => document.hidden || ENDED.has(this.#task.status) || void this.#look(), LOOK_MS);
     signal.addEventListener("abort", () => clearInterval(timer));
@@ -107,21 +137,26 @@ class TaskPage {
     this.#history.add(event);
     if (event.event !== "progress" && event.event !== "gap") void this.#look();
     const { status } = event.data;
-    if (event.event === "status_change" && status !== this.#task.status) void this.#read();
+    if (event.event === "status_change" && status !== this.#task.status) this.#readLater(status);
     this.#paintSoon();
   }
 
-  /** The whole of it, after its stream has said that it is another. */
+  /** Its stream has said that it stands elsewhere: unless that of many says the same, it is read. @param {string} status */
+  #readLater(status) {
+    clearTimeout(this.#reading);
+    this.#reading = setTimeout(() => this.#task.status === status || this.#signal.aborted || void this.#read(), LATE_MS);
+  }
+
   async #read() {
     try {
-      this.#stand(await this.#api.get(this.#task.id, { signal: this.#signal }));
+      this.stand(await this.#api.get(this.#task.id, { signal: this.#signal }));
     } catch {
       // The stream of many says it, too, or the next look does.
     }
   }
 
   /** @param {any} task */
-  #stand(task) {
+  stand(task) {
     if (task.updatedAt < this.#task.updatedAt) return;
     const before = this.#task.status;
     this.#task = task;
@@ -141,7 +176,7 @@ class TaskPage {
       this.#task = { ...this.#task, ...(why.status === this.#task.status && { leaseExpiresAt: why.leaseExpiresAt, attempt: why.attempt, lostAttempts: why.lostAttempts, workerId: why.workerId }) };
       this.#explain(why);
       // Should neither stream get through, this does.
-      if (why.status !== this.#task.status) void this.#read();
+      if (why.status !== this.#task.status) this.#readLater(why.status);
       this.#paintSoon();
     } catch {
       // It is a hint; the connection says by itself what is wrong with it.

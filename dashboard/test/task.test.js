@@ -1,11 +1,11 @@
-/** The page of a task: it moves, nothing is missing, the past can be seen, and each button does what it says. */
+/** The page of a task: it moves, nothing is missing, and the past can be seen. */
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readFile, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { findings, isClean, launch, open, picture, Proxy, Server, until } from "./harness.js";
+import { findings, isClean, launch, picture, Proxy, Server, until } from "./harness.js";
+import { button, far, has, is, lines, marks, own, place, says, shown, slider, taken, word, show as open } from "./task.js";
 
 let server, client, browser;
 before(async () => {
@@ -13,28 +13,7 @@ before(async () => {
   client = server.client;
 });
 after(() => Promise.all([browser.close(), server.stop()]));
-
-const at = (id, home = server.url) => `${home}#/tasks/${encodeURIComponent(id)}`;
-const show = (id, options = {}) => open(browser, at(id, options.home), { origin: options.home ?? server.url, ...options });
-const bar = (page) => page.locator(".hero").getByRole("progressbar");
-const far = async (page) => Number(await bar(page).getAttribute("aria-valuenow"));
-const word = async (page) => (await page.locator(".hero .badge").innerText()).trim();
-const says = (page) => page.locator(".hero-message").innerText();
-const slider = (page) => page.getByRole("slider", { name: "Entry" });
-const place = (page) => page.locator(".timeline-where").innerText();
-const lines = (page) => page.locator(".line-text").allInnerTexts();
-const marks = (page) => page.locator(".mark-text").allInnerTexts();
-const is = (page, status) => until(async () => (await word(page)) === status, status);
-const has = (page, text) => until(async () => (await page.locator("main").innerText()).includes(text), text);
-const button = (page, name) => page.getByRole("button", { name, exact: true });
-/** What is noted of a network that was cut is the browser's own. */
-const own = ({ complaints }) => complaints.filter((text) => !/net::ERR_|status of 50/.test(text));
-async function taken(page, name) {
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name }).click()]);
-  return { name: download.suggestedFilename(), text: await readFile(await download.path(), "utf8") };
-}
-/** The numbers that the page has, as it gives them away. */
-const shown = async (page) => (await taken(page, /^JSON lines/)).text.trim().split("\n").map((line) => JSON.parse(line));
+const show = (id, { home = server.url, ...options } = {}) => open(browser, home, id, options);
 
 test("a task that runs is seen to move, with no reload, to its end", async () => {
   const { taskId } = await client.register({ taskType: "report", params: { month: 11 }, metadata: { title: "Report of November" } });
@@ -219,103 +198,9 @@ test("what is lost, what stalls and who wants it to end stands in its place", as
   await mine.stop();
 });
 
-test("a task is cancelled, with a reason, and what is refused is said in words", async () => {
-  const taskId = await server.started("cancelled");
-  const site = await show(taskId);
-  const { page } = site;
-  await button(page, "Cancel…").click();
-  const dialog = page.getByRole("dialog");
-  await dialog.getByLabel(/^Reason/).fill("sent by mistake");
-  await dialog.getByLabel(/^Grace/).fill("300");
-  await button(page, "Let it go on").click();
-  assert.equal((await client.get(taskId)).cancelRequestedAt, null, "nothing is done that was not confirmed");
-  await button(page, "Cancel…").click();
-  await dialog.getByLabel(/^Reason/).fill("sent by mistake");
-  await dialog.getByLabel(/^Grace/).fill("300");
-  await button(page, "Cancel the task").click();
-  await is(page, "Cancelling");
-  const { cancelReason, cancelDeadline, cancelRequestedAt } = await client.get(taskId);
-  assert.equal(cancelReason, "sent by mistake");
-  assert.ok(Math.abs(Date.parse(cancelDeadline) - Date.parse(cancelRequestedAt) - 300_000) < 2_000);
-  await button(page, "Cancel now…").click();
-  await dialog.getByLabel(/^Now/).check();
-  await button(page, "Cancel the task").click();
-  await is(page, "Cancelled");
-  assert.equal(await button(page, "Cancel now…").isVisible(), false);
-  assert.equal(await button(page, "Retry…").isVisible(), true);
-  isClean(site);
-  await site.close();
-
-  const other = await server.started("refused");
-  const late = await show(other);
-  await button(late.page, "Time out…").click();
-  await client.complete(other);
-  await button(late.page, "Time it out").click();
-  await until(async () => (await late.page.getByRole("alert").count()) > 0, "a refusal");
-  assert.match(await late.page.getByRole("alert").innerText(), /completed/);
-  await late.close();
-});
-
-test("a task is timed out, and retried: that leads to the new one, and both know each other", async () => {
-  const { taskId } = await client.register({ taskType: "retried", params: { a: 1 }, metadata: { title: "Again" } });
-  const site = await show(taskId);
-  const { page } = site;
-  await button(page, "Time out…").click();
-  await button(page, "Time it out").click();
-  await is(page, "Timed out");
-  await button(page, "Retry…").click();
-  await button(page, "Retry").click();
-  await is(page, "Waiting");
-  const id = decodeURIComponent(new URL(page.url()).hash.split("/").at(-1));
-  const { originalTaskId, retryCount } = await client.get(id);
-  assert.deepEqual([originalTaskId, retryCount], [taskId, 1]);
-  const chain = page.getByRole("region", { name: "Retries" });
-  await until(async () => (await chain.locator("li").count()) === 2, "the chain");
-  assert.deepEqual((await chain.locator("li .badge").allInnerTexts()).map((text) => text.trim()), ["Timed out", "Waiting"]);
-  await chain.getByRole("link", { name: "First" }).click();
-  await is(page, "Timed out");
-  assert.equal(site.loads.length, 1);
-  isClean(site);
-  await site.close();
-});
-
-test("what is copied for a shell is what a shell understands", async () => {
-  const params = { text: "it's $HOME `x` \"y\" \\ \n !", deep: [{ "a'b": null }] };
-  const { taskId } = await client.register({ taskType: "curl's", params, timeoutSeconds: 77 });
-  const site = await show(taskId);
-  await is(site.page, "Waiting");
-  await button(site.page, "Copy as curl…").click();
-  const texts = await site.page.locator(".curl pre").allInnerTexts();
-  // What a shell makes of it, without the program.
-  const parsed = (text) => execFileSync("sh", ["-c", `curl() { for word; do printf '%s\\0' "$word"; done; }; ${text}`], { encoding: "utf8" }).split("\0").slice(0, -1);
-  const [register, follow, cancel] = texts.map(parsed);
-  assert.equal(register[2], `${server.url}api/v1/tasks`);
-  const made = await (await fetch(register[2], { method: register[1], headers: { "content-type": "application/json" }, body: register.at(-1) })).json();
-  const twin = await client.get(made.taskId);
-  assert.deepEqual([twin.params, twin.taskType, twin.timeoutSeconds], [params, "curl's", 77]);
-  assert.deepEqual(follow, ["-N", `${server.url}api/v1/tasks/${taskId}/track`]);
-  assert.equal(cancel[2], `${server.url}api/v1/tasks/${taskId}/cancel`);
-  assert.deepEqual(await findings(site.page), []);
-  isClean(site);
-  await site.close();
-});
-
-test("why it waits is said, and changes with what is the case", async () => {
-  const older = (await client.register({ taskType: "waits" })).taskId;
-  const { taskId } = await client.register({ taskType: "waits" });
-  const site = await show(taskId);
-  await has(site.page, "1 older task of type waits waits before it");
-  await client.claim({ taskTypes: ["waits"], workerId: "worker-1" });
-  await client.complete(older, { workerId: "worker-1" });
-  await has(site.page, "It is the next of its type.");
-  await has(site.page, "worker-1");
-  isClean(site);
-  await site.close();
-});
-
 test("whatever a task is called or says is text", async () => {
   const evil = `"><img src=x onerror="globalThis.evil=1"><script>globalThis.evil=1</script>`;
-  const json = { [evil]: evil, __proto__: { a: evil } };
+  const json = { [evil]: evil, ["__proto__"]: { a: evil } };
   const { taskId } = await client.register({ taskType: evil, taskId: "x:1.2-_", params: json, metadata: { title: evil, [evil]: [evil] } });
   await client.start(taskId, { workerId: evil });
   await client.progress(taskId, { percent: 5, stage: evil, message: evil, level: evil, [evil]: evil }, { workerId: evil });
