@@ -14,7 +14,9 @@ use super::extract::{Id, Query};
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
 use super::wire::{PAGE, PublicEntry, StatusSchema, TaskFields, TaskResponse, limit, seconds};
-use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId};
+use crate::domain::{
+    Entry, JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId,
+};
 use crate::service::{Cursor, Filter, Registration};
 
 /// Seconds of the longest time a task may be given: a year.
@@ -209,12 +211,18 @@ pub(super) struct ListResponse {
 /// A task without its history, but with its newest entry.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ListedTask {
+pub(super) struct ListedTask {
     #[serde(flatten)]
     task: TaskFields,
     /// The newest entry, or `null`.
     #[schema(value_type = Option<super::wire::ProgressEntry>)]
     latest_progress: Option<PublicEntry>,
+}
+
+impl ListedTask {
+    pub(super) fn new(task: Task, latest: Option<&Entry>) -> Self {
+        Self { task: TaskFields::new(task, latest), latest_progress: latest.map(PublicEntry::from) }
+    }
 }
 
 /// Lists tasks, newest first.
@@ -234,10 +242,8 @@ pub(super) async fn list(
         cursor: query.cursor,
     };
     let listing = api.tracker.list(&filter, query.limit.unwrap_or(PAGE.0)).await?;
-    let items = listing.items.into_iter().map(|(task, latest)| ListedTask {
-        task: TaskFields::new(task, latest.as_ref()),
-        latest_progress: latest.as_ref().map(PublicEntry::from),
-    });
+    let items =
+        listing.items.into_iter().map(|(task, latest)| ListedTask::new(task, latest.as_ref()));
     let body = ListResponse {
         items: items.collect(),
         next_cursor: listing.next.as_ref().map(write_cursor),

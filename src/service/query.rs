@@ -116,6 +116,15 @@ impl Tracker {
         let behind =
             |last: &Listed| Cursor { created_at: last.task.created_at, id: last.task.id.clone() };
         let next = if is_last { None } else { listed.last().map(behind) };
+        let (items, is_complete) = self.with_latest(listed).await?;
+        Ok(Listing { items, is_complete, next })
+    }
+
+    /// Adds to each task its newest entry, sealed or live; and whether they are the newest indeed.
+    pub(super) async fn with_latest(
+        &self,
+        listed: Vec<Listed>,
+    ) -> Result<(Vec<(Task, Option<Entry>)>, bool)> {
         let running: Vec<TaskId> = listed
             .iter()
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())
@@ -140,7 +149,7 @@ impl Tracker {
                 (listed.task, latest)
             })
             .collect();
-        Ok(Listing { items, is_complete, next })
+        Ok((items, is_complete))
     }
 }
 

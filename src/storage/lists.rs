@@ -40,11 +40,28 @@ pub struct Listed {
     pub latest: Option<Entry>,
 }
 
+/// The column `latest` of a task: its newest sealed entry.
+pub(super) const LATEST: &str = "(SELECT latest FROM tracker_entries
+     WHERE task_id = tracker_tasks.id AND lost_at IS NULL
+     ORDER BY first_seq DESC LIMIT 1) AS latest";
+
 #[derive(sqlx::FromRow)]
-struct ListedRow {
+pub(super) struct ListedRow {
     #[sqlx(flatten)]
     task: TaskRow,
     latest: Option<String>,
+}
+
+impl TryFrom<ListedRow> for Listed {
+    type Error = Error;
+
+    fn try_from(row: ListedRow) -> Result<Self, Error> {
+        let latest = row.latest.as_deref().map(Entry::parse).transpose();
+        Ok(Self {
+            task: row.task.try_into()?,
+            latest: latest.map_err(|_| unreadable("the latest entry of a list"))?,
+        })
+    }
 }
 
 impl Storage {
@@ -52,15 +69,7 @@ impl Storage {
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Vec<Listed>, Error> {
         let rows: Vec<ListedRow> =
             list_statement(filter, limit).fetch_all(self.database.reader()).await?;
-        rows.into_iter()
-            .map(|row| {
-                let latest = row.latest.as_deref().map(Entry::parse).transpose();
-                Ok(Listed {
-                    task: row.task.try_into()?,
-                    latest: latest.map_err(|_| unreadable("the latest entry of a list"))?,
-                })
-            })
-            .collect()
+        rows.into_iter().map(Listed::try_from).collect()
     }
 
     /// How many tasks wait and how many run.
@@ -121,10 +130,7 @@ pub(super) fn list_statement(filter: &Filter, limit: u32) -> Statement {
     }
     let (columns, limit_at) = (columns!(), values.len() + 1);
     let statement = Statement::new(format!(
-        "SELECT {columns},
-             (SELECT latest FROM tracker_entries
-              WHERE task_id = tracker_tasks.id AND lost_at IS NULL
-              ORDER BY first_seq DESC LIMIT 1) AS latest
+        "SELECT {columns}, {LATEST}
          FROM tracker_tasks WHERE TRUE{conditions}
          ORDER BY created_at DESC, id DESC LIMIT ${limit_at}"
     ));

@@ -2,6 +2,7 @@
 
 use super::claim::{offers_statements, take_statement};
 use super::lists::list_statement;
+use super::moves::{moved_statement, running_statement};
 use super::workers::held_statement;
 use super::{Claim, Cursor, Due, Error, Filter, Selection, Storage, unreadable};
 use crate::database::{Kind, Statement};
@@ -49,6 +50,9 @@ impl Storage {
             ("list by type", list(by_type)),
             ("list by status", list(by_status)),
             ("list by worker", list(by_worker)),
+            ("what has moved", moved_statement(kind, &[], now, 1000)),
+            ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
+            ("what runs", running_statement(kind, &[], 1000)),
         ];
         let mut plans = Vec::new();
         for (name, statement) in statements {

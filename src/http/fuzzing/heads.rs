@@ -16,8 +16,9 @@ use crate::http::explain::WorkersQuery;
 use crate::http::extract::{is_json, media_type, query};
 use crate::http::problem::Code;
 use crate::http::progress::ProgressQuery;
+use crate::http::stream::Format;
 use crate::http::tasks::{ListQuery, read_cursor, write_cursor};
-use crate::http::track::{Format, TrackQuery, start};
+use crate::http::track::{TrackQuery, start};
 use crate::http::{front, idempotency, observe};
 use crate::service::{Cursor, StartAt};
 
