@@ -38,7 +38,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
 pub enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),

@@ -57,6 +57,7 @@ pub struct ConnectArgs {
     #[arg(
         long,
         env = "TASK_TRACKER_URL",
+        hide_env_values = true,
         default_value = HERE,
         value_name = "URL",
         value_parser = base

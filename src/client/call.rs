@@ -42,8 +42,8 @@ impl Call {
     }
 
     /// A POST of a JSON text.
-    pub fn post(path: impl Into<String>, body: impl ToString) -> Self {
-        Self { method: Method::POST, body: Some(body.to_string()), ..Self::get(path) }
+    pub fn post(path: impl Into<String>, body: impl Into<String>) -> Self {
+        Self { method: Method::POST, body: Some(body.into()), ..Self::get(path) }
     }
 
     /// With a member in the query, where there is one.

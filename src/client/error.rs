@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Characters of a text that is no problem document which are shown.
 const SHOWN: usize = 200;
 /// A `Retry-After` is believed up to here.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// There is no answer to use.
 #[derive(Debug, thiserror::Error)]

@@ -45,9 +45,13 @@ impl Feed {
     pub async fn next(&mut self) -> Result<News, Error> {
         loop {
             let told = match self.events.next().await? {
-                Step::Told(_, told) => told,
+                Step::Told(told) => told,
                 Step::Rests(error) => return Ok(News::Away(error)),
-                Step::Over => return Ok(News::Away(None)),
+                // A feed has no end: whatever says so is not asked again at once.
+                Step::Over => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    return Ok(News::Away(None));
+                }
             };
             match &*told.event.event {
                 "open" => {

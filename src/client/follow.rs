@@ -58,7 +58,7 @@ impl Follower {
             match events.next().await? {
                 Step::Over => self.has_ended = true,
                 Step::Rests(error) => return Ok(Some(News::Away(error))),
-                Step::Told(_, told) => {
+                Step::Told(told) => {
                     if let Some(told) = self.accept(told) {
                         return Ok(Some(News::Told(told)));
                     }

@@ -22,6 +22,8 @@ pub struct Frames {
     id: Option<String>,
     data: Option<String>,
     ready: VecDeque<Frame>,
+    /// The newest id, which may also stand beside a comment.
+    pub last: Option<String>,
     /// How long the server wants us to rest before we come again.
     pub retry: Option<Duration>,
 }
@@ -53,6 +55,7 @@ impl Frames {
     fn take_line(&mut self, line: &str) {
         if line.is_empty() {
             let id = self.id.take();
+            self.last = id.clone().or(self.last.take());
             // A frame without data is none.
             self.ready.extend(self.data.take().map(|data| Frame { id, data }));
             return;
@@ -91,6 +94,7 @@ mod tests {
             }
             let read: Vec<Frame> = std::iter::from_fn(|| frames.pop()).collect();
             assert_eq!(read, expected, "{size}");
+            assert_eq!(frames.last.as_deref(), Some("9"), "also of a frame without data");
             assert_eq!(frames.retry, Some(Duration::from_millis(1200)));
         }
     }

@@ -13,8 +13,8 @@ use super::{Client, Event, Told};
 /// What comes of it.
 #[derive(Debug)]
 pub enum Step {
-    /// A frame, and what it tells.
-    Told(Option<String>, Told),
+    /// An event.
+    Told(Told),
     /// The connection is gone, and is made anew after a rest.
     Rests(Option<Error>),
     /// Nothing more comes, says the server.
@@ -57,20 +57,18 @@ impl Resuming {
         let error = match self.frame().await {
             Ok(Some(frame)) => {
                 let event: Event = self.client.read(&frame.data)?;
-                self.last = frame.id.clone().or(self.last.take());
-                return Ok(Step::Told(frame.id, Told { line: frame.data, event }));
+                return Ok(Step::Told(Told { line: frame.data, event }));
             }
             // It was ended between two frames, as at a node that stops: there will be another.
-            Ok(None) => match self.stream.take() {
-                None => return Ok(Step::Over),
-                Some(stream) => {
-                    self.rest = Some(self.backoff.rest(stream.retry()));
-                    return Ok(Step::Rests(None));
-                }
-            },
+            Ok(None) if self.stream.is_none() => return Ok(Step::Over),
+            Ok(None) => {
+                let asked = self.close();
+                self.rest = Some(self.backoff.rest(asked));
+                return Ok(Step::Rests(None));
+            }
             Err(error) => error,
         };
-        let asked = self.stream.take().and_then(|stream| stream.retry()).or(error.retry_after());
+        let asked = self.close().or(error.retry_after());
         let rest = self.backoff.rest(asked);
         let is_worth_it = match self.patience {
             Some((began, limit)) => error.is_passing() && began.elapsed() + rest < limit,
@@ -81,6 +79,13 @@ impl Resuming {
         }
         self.rest = Some(rest);
         Ok(Step::Rests(Some(error)))
+    }
+
+    /// Remembers where the stream was; how long the server wants us to rest.
+    fn close(&mut self) -> Option<Duration> {
+        let stream = self.stream.take()?;
+        self.last = stream.last().map(str::to_owned).or(self.last.take());
+        stream.retry()
     }
 
     /// The next frame; `None` where there is no more.

@@ -40,14 +40,14 @@ impl Stream {
             request = request.header("last-event-id", last);
         }
         let silent = |_| unreachable(client, "no answer in time");
-        let lost = |error| Error::unreachable(&client.base, &error);
-        let response = timeout(OPEN, request.send()).await.map_err(silent)?.map_err(lost)?;
+        let failed = |error| Error::unreachable(&client.base, &error);
+        let response = timeout(OPEN, request.send()).await.map_err(silent)?.map_err(failed)?;
         let (status, headers) = (response.status(), response.headers().clone());
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
         if !status.is_success() {
-            let text = timeout(OPEN, response.text()).await.map_err(silent)?.map_err(lost)?;
+            let text = timeout(OPEN, response.text()).await.map_err(silent)?.map_err(failed)?;
             return Err(Error::Refused(Problem::read(status, &headers, &text)));
         }
         let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -74,6 +74,11 @@ impl Stream {
                 })?,
             }
         }
+    }
+
+    /// The id of the newest event, or what stands for it.
+    pub fn last(&self) -> Option<&str> {
+        self.frames.last.as_deref()
     }
 
     /// How long the server wants us to rest before we come again.

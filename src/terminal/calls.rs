@@ -111,7 +111,7 @@ pub(super) async fn claim(args: &ClaimArgs) -> Ended {
             "taskTypes": args.types, "workerId": worker, "leaseSeconds": args.lease,
             "waitSeconds": wait.as_secs_f64(),
         });
-        let call = Call::post("/tasks/claim", body).waiting(wait);
+        let call = Call::post("/tasks/claim", body.to_string()).waiting(wait);
         let answer = client.call(&call, patience, |_, _| {}).await?;
         if !matches!(client.read(&answer)?, Value::Null) {
             show::line(&answer)?;
@@ -144,7 +144,8 @@ pub(super) async fn cancel(args: &CancelArgs) -> Ended {
     let (client, patience) = super::connect(&args.connect)?;
     let force = args.force.then_some(true);
     let body = json!({ "reason": args.reason, "graceSeconds": args.grace, "force": force });
-    let calls = args.ids.iter().map(|id| Call::post(format!("/tasks/{id}/cancel"), &body));
+    let calls =
+        args.ids.iter().map(|id| Call::post(format!("/tasks/{id}/cancel"), body.to_string()));
     let said = |answer: &str| {
         let Changed { task_id, status } = client.read(answer)?;
         // One in progress ends when its worker has.

@@ -58,5 +58,5 @@ async fn done(command: TerminalCommand) -> Ended {
 
 /// The client that the arguments mean, and how long it tries.
 fn connect(args: &ConnectArgs) -> Result<(Client, Patience), crate::client::Error> {
-    Ok((Client::new(args.url.clone(), args.header_map())?, Patience::For(args.retry_for)))
+    Ok((Client::new(args.url.clone(), &args.header_map())?, Patience::For(args.retry_for)))
 }

@@ -2,7 +2,7 @@
 //!
 //! Whenever the stream says that it begins, what runs is listed; what was running and is not listed is asked for by name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -74,18 +74,12 @@ impl Flow {
         loop {
             tokio::select! {
                 biased;
-                signal = signals.next() => {
-                    screen.clear();
-                    return Ok(signal);
-                }
+                signal = signals.next() => return Ok(signal),
                 told = news.recv() => match told {
                     Some(Ok(News::Began)) => {
                         tokio::select! {
                             biased;
-                            signal = signals.next() => {
-                                screen.clear();
-                                return Ok(signal);
-                            }
+                            signal = signals.next() => return Ok(signal),
                             listed = self.list(screen) => listed?,
                         }
                         has_begun = true;
@@ -102,7 +96,6 @@ impl Flow {
                     if self.until_idle && has_begun && is_due && self.running.is_empty() {
                         asked_at = Some(Instant::now());
                         if self.is_idle().await {
-                            screen.clear();
                             return Ok(self.end);
                         }
                     }
@@ -195,7 +188,7 @@ impl Flow {
 
     /// Lists what runs, and looks what has become of what ran.
     async fn list(&mut self, screen: &mut Screen) -> Result<(), Failure> {
-        let mut gone: Vec<TaskId> = self.running.keys().cloned().collect();
+        let mut gone: HashSet<TaskId> = self.running.keys().cloned().collect();
         for task_type in self.each_type() {
             let mut cursor = None;
             let mut listed = 0;
@@ -207,7 +200,7 @@ impl Flow {
                 listed += page.items.len();
                 for raw in &page.items {
                     let item: Item = self.client.read(raw.get())?;
-                    gone.retain(|id| *id != item.id);
+                    gone.remove(&item.id);
                     let told = standing(&item, raw.get())?;
                     self.stand(&item, &told, screen)?;
                 }

@@ -30,12 +30,15 @@ pub(super) async fn watch(args: &WatchArgs) -> Ended {
     let mut signals = Signals::new()?;
     let (client, _) = super::connect(&args.connect)?;
     let patience = args.connect.retry_for;
-    if args.ids.is_empty() {
+    let ended = if args.ids.is_empty() {
         let types: Vec<String> = args.types.iter().map(ToString::to_string).collect();
         let flow = flow::Flow::new(client, types, patience, args.until_idle);
-        return flow.run(&mut screen, &mut signals).await;
-    }
-    named::watch(&client, &args.ids, args.last, patience, &mut screen, &mut signals).await
+        flow.run(&mut screen, &mut signals).await
+    } else {
+        named::watch(&client, &args.ids, args.last, patience, &mut screen, &mut signals).await
+    };
+    screen.clear();
+    ended
 }
 
 /// Watches one task that was just registered.
@@ -43,7 +46,10 @@ pub(super) async fn one(connect: &ConnectArgs, id: TaskId, json: bool) -> Ended 
     let mut screen = Screen::new(json);
     let mut signals = Signals::new()?;
     let (client, _) = super::connect(connect)?;
-    named::watch(&client, &[id], None, connect.retry_for, &mut screen, &mut signals).await
+    let patience = connect.retry_for;
+    let ended = named::watch(&client, &[id], None, patience, &mut screen, &mut signals).await;
+    screen.clear();
+    ended
 }
 
 /// What ends a watch from outside.

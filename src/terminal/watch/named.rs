@@ -57,10 +57,7 @@ pub(super) async fn watch(
     loop {
         tokio::select! {
             biased;
-            signal = signals.next() => {
-                screen.clear();
-                return Ok(signal);
-            }
+            signal = signals.next() => return Ok(signal),
             told = news.recv() => {
                 let Some((index, told)) = told else { break };
                 let task = &mut tasks[index];
@@ -83,7 +80,6 @@ pub(super) async fn watch(
             }
         }
     }
-    screen.clear();
     Ok(end)
 }
 

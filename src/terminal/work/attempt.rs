@@ -65,11 +65,7 @@ pub(super) async fn attempt(
     let every = worker.args.heartbeat.min(Duration::from_secs(lease) / 3);
     let heart = Arc::clone(&link);
     let _heart = AbortOnDropHandle::new(tokio::spawn(async move { heart.beat(every).await }));
-    let outcome = run(worker, &link, program, (stdout, stderr), &give_back).await;
-    if *link.word().borrow() == Word::Lost && outcome != Outcome::Cancelled {
-        return Outcome::Lost;
-    }
-    outcome
+    run(worker, &link, program, (stdout, stderr), &give_back).await
 }
 
 async fn run(

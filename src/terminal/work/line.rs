@@ -56,7 +56,7 @@ pub(super) fn read(line: &str, source: Source) -> Said {
     {
         return Said::Result(result);
     }
-    let progress = object(trimmed).or_else(|| progress(trimmed).map(stored));
+    let progress = object(trimmed).or_else(|| progress(trimmed).as_ref().map(stored));
     Said::Entries(progress.map_or_else(|| messages(&text, source), |entry| vec![entry]))
 }
 
@@ -74,7 +74,7 @@ fn object(text: &str) -> Option<JsonObject> {
     JsonObject::from_raw(raw).ok()
 }
 
-fn stored(value: Value) -> JsonObject {
+fn stored(value: &Value) -> JsonObject {
     JsonObject::from_stored(value.to_string())
 }
 
@@ -125,7 +125,7 @@ fn count(text: &str) -> Option<u64> {
 
 fn messages(text: &str, source: Source) -> Vec<JsonObject> {
     let entry = |message: &str| {
-        stored(json!({ "message": message, "level": source.level(), "stream": source.name() }))
+        stored(&json!({ "message": message, "level": source.level(), "stream": source.name() }))
     };
     let mut entries = Vec::new();
     let mut rest = text.trim_end();
@@ -242,7 +242,7 @@ mod tests {
 
         #[test]
         fn any_line_that_nearly_is_progress_says_something_the_service_takes(
-            line in r#"[\[{ ]{0,2}[0-9.]{0,4} ?[%/]? ?[0-9]{0,4}[\]}% ]{0,2}[a-z ]{0,4}"#
+            line in r"[\[{ ]{0,2}[0-9.]{0,4} ?[%/]? ?[0-9]{0,4}[\]}% ]{0,2}[a-z ]{0,4}"
         ) {
             check(&line)?;
         }

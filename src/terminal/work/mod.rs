@@ -103,14 +103,14 @@ pub(super) async fn work(args: WorkArgs) -> Ended {
             outcome
         });
         while let Some(ended) = running.try_join_next() {
-            worst = worst.and(end_of(ended.ok(), &orders));
+            worst = worst.and(end_of(ended.ok().as_ref(), &orders));
         }
         if worker.args.once {
             break;
         }
     }
     while let Some(ended) = running.join_next().await {
-        worst = worst.and(end_of(ended.ok(), &orders));
+        worst = worst.and(end_of(ended.ok().as_ref(), &orders));
     }
     if let Some(error) = refused {
         return Err(error.into());
@@ -135,7 +135,7 @@ async fn claim(worker: &Worker) -> Result<Claimed, Error> {
         "taskTypes": worker.args.types, "workerId": worker.id, "leaseSeconds": worker.args.lease,
         "waitSeconds": LONGEST_WAIT.as_secs(),
     });
-    let call = Call::post("/tasks/claim", body).waiting(LONGEST_WAIT);
+    let call = Call::post("/tasks/claim", body.to_string()).waiting(LONGEST_WAIT);
     loop {
         let asked = Instant::now();
         let told = |error: &Error, _| worker.notes.away(error);
@@ -165,7 +165,7 @@ async fn one(worker: &Worker, task: Claimed, give_back: CancellationToken) -> Ou
 }
 
 /// How a worker that did only this would end; `None`: the attempt broke down, which is a defect.
-fn end_of(outcome: Option<Outcome>, orders: &Orders) -> End {
+fn end_of(outcome: Option<&Outcome>, orders: &Orders) -> End {
     match outcome {
         Some(Outcome::Completed) => End::Done,
         Some(Outcome::Cancelled) => End::Cancelled,

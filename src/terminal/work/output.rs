@@ -208,7 +208,8 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_takes_holds_the_program_back() {
         let (output, mut entries) = Output::new();
-        let text: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
+        let lines: Vec<String> = (0..200_000).map(|n| format!("line {n}\n")).collect();
+        let text = lines.concat();
         let over = CancellationToken::new();
         let read = output.clone().read(std::io::Cursor::new(text), Source::Stdout, over);
         let reader = tokio::spawn(read);

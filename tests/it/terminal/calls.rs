@@ -97,6 +97,19 @@ async fn a_refusal_is_said_in_words_and_by_the_exit_status() {
 }
 
 #[tokio::test]
+async fn a_system_that_trusts_nobody_does_not_stand_in_the_way() {
+    let server = Server::start(Mode::Embedded).await;
+    let nobody = |url: &str| {
+        let mut command = command(url, &["tasks", "--retry-for", "0"]);
+        command.env("SSL_CERT_FILE", "/nobody").env("SSL_CERT_DIR", "/nobody");
+        Running::start(command)
+    };
+    nobody(&server.root("")).ended().await.with(0);
+    let ran = nobody("https://127.0.0.1:9").ended().await;
+    assert!(ran.err.contains("Connection refused"), "the web's are trusted: {}", ran.err);
+}
+
+#[tokio::test]
 async fn a_key_registers_a_task_once() {
     let server = Server::start(Mode::Embedded).await;
     let register = ["register", "--type", "t", "--idempotency-key", "nightly"];
@@ -130,15 +143,14 @@ async fn headers_go_with_every_request_and_what_a_proxy_says_is_shown() {
 
 #[rstest]
 #[tokio::test]
-async fn tasks_are_listed_as_a_table_and_as_json(
-    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
-) {
+async fn tasks_are_listed_as_a_table_and_as_json(#[values(Mode::Embedded, Mode::Node)] mode: Mode) {
     let server = Server::start(mode).await;
     assert_eq!(run(&server, &["tasks"]).await.with(0), "");
     let many: Vec<Value> = (0..230).map(|_| json!({ "taskType": "many" })).collect();
     server.post("/tasks/bulk", json!({ "tasks": many })).await.ok();
     let id = server.started("one").await;
-    let entry = json!({ "current": 3, "total": 12, "message": "reading \u{1b}[31mfiles\nand more" });
+    let entry =
+        json!({ "current": 3, "total": 12, "message": "reading \u{1b}[31mfiles\nand more" });
     server.progressed(&id, entry).await;
     let table = run(&server, &["tasks", "--type", "one"]).await.with(0);
     let lines: Vec<&str> = table.lines().collect();
@@ -167,7 +179,9 @@ async fn whoever_closes_the_pipe_has_seen_enough() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     tasks.stdout(Stdio::from(writer)).stderr(Stdio::piped());
-    let output = tasks.output().await.expect("a process");
+    let child = tasks.spawn().expect("a process");
+    drop(tasks);
+    let output = child.wait_with_output().await.expect("an end");
     assert_eq!((output.status.code(), &*output.stderr), (Some(141), &b""[..]), "as cat would");
 }
 
@@ -186,11 +200,11 @@ fn completions_are_scripts_of_their_shells() {
     }
     let asked = format!(
         "{}\ncomplete -p task-tracker\nCOMP_WORDS=(task-tracker watch --un) COMP_CWORD=2\n\
-         _task-tracker task-tracker --un watch\necho \"${{COMPREPLY[@]}}\"",
+         _task__tracker task-tracker --un watch\necho \"${{COMPREPLY[@]}}\"",
         script("bash")
     );
     let bash = Blocking::new("bash").args(["--norc", "-c", &asked]).output().expect("bash");
     let said = String::from_utf8_lossy(&bash.stdout).into_owned();
     assert!(bash.status.success() && bash.stderr.is_empty(), "{bash:?}");
-    assert!(said.contains("-F _task-tracker") && said.ends_with("--until-idle\n"), "{said}");
+    assert!(said.contains("-F _task__tracker") && said.ends_with("--until-idle\n"), "{said}");
 }

@@ -14,7 +14,9 @@ async fn bars_are_drawn_and_a_line_stays_of_each_end() {
     let mut drawn = Drawn::start(command(&server.root(""), &["watch", &one, &other]), 100);
     drawn.shows(" 25%  1/4").await;
     drawn.shows("waits").await;
-    server.progressed(&one, json!({ "percent": 50, "message": "halfway", "etaSeconds": 3000 })).await;
+    server
+        .progressed(&one, json!({ "percent": 50, "message": "halfway", "etaSeconds": 3000 }))
+        .await;
     drawn.shows(" 50%").await;
     drawn.shows("50 min left  load  halfway").await;
     assert!(drawn.seen().contains("━"), "a bar");
@@ -31,7 +33,9 @@ async fn bars_are_drawn_and_a_line_stays_of_each_end() {
 async fn a_table_fits_its_terminal_and_has_colours_unless_they_are_unwanted() {
     let server = Server::start(Mode::Embedded).await;
     let id = server.started(&"long.type.".repeat(9)).await;
-    server.progressed(&id, json!({ "message": "what is to be read here is long. ".repeat(9) })).await;
+    server
+        .progressed(&id, json!({ "message": "what is to be read here is long. ".repeat(9) }))
+        .await;
     let mut drawn = Drawn::start(command(&server.root(""), &["tasks"]), 90);
     drawn.shows("what is").await;
     drawn.child.wait().await.expect("an end");
