@@ -21,6 +21,7 @@ mod work;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 
 use crate::cli::terminal::ConnectArgs;
 use crate::cli::{Cli, TerminalCommand};
@@ -48,12 +49,23 @@ async fn done(command: TerminalCommand) -> Ended {
         TerminalCommand::Retry(args) => calls::retry(&args).await,
         TerminalCommand::Work(args) => work::work(args).await,
         TerminalCommand::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "task-tracker", &mut script);
-            show::bytes(&script)?;
+            show::bytes(&completions(shell))?;
             Ok(End::Done)
         }
     }
+}
+
+/// The script that a shell completes our command line by.
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "task-tracker", &mut script);
+    if shell == Shell::Bash {
+        // clap_complete 4.6 writes a name with a hyphen in two ways, and completes no options behind a subcommand
+        // (https://github.com/clap-rs/clap/issues/6421).
+        let text = String::from_utf8_lossy(&script);
+        script = text.replace("task__subcmd__tracker", "task__tracker").into_bytes();
+    }
+    script
 }
 
 /// The client that the arguments mean, and how long it tries.
