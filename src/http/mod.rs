@@ -19,10 +19,12 @@
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
 //! | `scripts` | the browser client and its elements |
+//! | `dashboard` | the page at `/`, made of them |
 //! | `fuzzing` | what must hold of whatever a client sends; in no server |
 
 mod bulk;
 mod claims;
+mod dashboard;
 pub mod document;
 mod drain;
 mod endings;
@@ -164,7 +166,7 @@ pub fn site(api: Api) -> Site {
     ];
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
-    for (path, route) in others.into_iter().chain(scripts::routes()) {
+    for (path, route) in others.into_iter().chain(scripts::routes()).chain(dashboard::routes()) {
         all = all.route(&path, route);
         paths.insert(path);
     }

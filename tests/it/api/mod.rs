@@ -37,6 +37,7 @@
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
 //! | `scripts` | the browser client, as the server gives it to pages |
+//! | `dashboard` | the dashboard, as the server gives it to browsers |
 //! | `why` | why a task stands where it stands; who asks for work |
 //! | `outage` | a broker that is away |
 
@@ -46,6 +47,7 @@ mod cancel;
 mod claim;
 mod closing;
 mod crowd;
+mod dashboard;
 mod early;
 mod events;
 mod filters;
