@@ -66,7 +66,7 @@ pub use why::Why;
 pub use workers::Worker;
 
 pub use crate::live::{Delivery, Limits as LogLimits, Room};
-pub use crate::storage::{Cursor, Filter, progress_scope};
+pub use crate::storage::{By, Cursor, Filter, Order, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]

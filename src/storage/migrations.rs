@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 6] = [
+const FILES: [(i64, &str, &str, &str); 7] = [
     (
         1,
         "core",
@@ -47,6 +47,12 @@ const FILES: [(i64, &str, &str, &str); 6] = [
         "memories",
         include_str!("../../migrations/postgres/0006_memories.sql"),
         include_str!("../../migrations/sqlite/0006_memories.sql"),
+    ),
+    (
+        8,
+        "lists",
+        include_str!("../../migrations/postgres/0008_lists.sql"),
+        include_str!("../../migrations/sqlite/0008_lists.sql"),
     ),
 ];
 
@@ -112,7 +118,8 @@ mod tests {
         sql.lines()
             .filter(|line| !line.trim_start().starts_with("--"))
             .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["CREATE", "TABLE" | "INDEX", name, ..]
+                ["CREATE", "INDEX", "IF", "NOT", "EXISTS", name, ..]
+                | ["CREATE", "TABLE" | "INDEX", name, ..]
                 | ["CONSTRAINT", name, ..]
                 | ["ALTER", "TABLE", _, "ADD", "COLUMN", name, ..] => Some(name),
                 [name, kind, ..] if kind.chars().all(|c| c.is_ascii_alphabetic() || c == ',') => {

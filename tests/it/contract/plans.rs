@@ -127,8 +127,9 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
             faults.push(format!("{name} reads the whole table: {line}"));
         }
         // What a claim sorts are the oldest of each type it asks for, not tasks at large; what workers hold
-        // is sorted by worker.
-        if line.contains(sort) && !name.starts_with("claim") && !name.starts_with("held") {
+        // is sorted by worker; where a list has several ways, the first of each are put in order.
+        let may_sort = ["claim", "held", "list by statuses", "list of a chain"];
+        if line.contains(sort) && !may_sort.iter().any(|may| name.starts_with(may)) {
             faults.push(format!("{name} sorts: {line}"));
         }
     }
@@ -144,10 +145,12 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         "sweep of stalls" => "tracker_tasks_stalls",
         "sweep of the cancelled" => "tracker_tasks_cancels",
         "held by workers" => "tracker_tasks_held",
-        "list" => "tracker_tasks_newest",
-        "list by type" => "tracker_tasks_by_type",
-        "list by status" => "tracker_tasks_by_status",
-        "list by worker" => "tracker_tasks_by_worker",
+        "list" | "list, the oldest first" | "list, searched" => "tracker_tasks_newest",
+        "list of a chain" => "tracker_tasks_retries",
+        name if name.starts_with("list of the ended") => "tracker_tasks_ended",
+        name if name.starts_with("list by type") => "tracker_tasks_by_type",
+        name if name.starts_with("list by status") => "tracker_tasks_by_status",
+        name if name.starts_with("list by worker") => "tracker_tasks_by_worker",
         name => panic!("{name}: which index is it to begin in?"),
     };
     if !plan.contains(index) {
