@@ -13,7 +13,7 @@
 //! | `drain` | what a client still sends when its answer is there already |
 //! | `idempotency` | requests that may come twice: their key, and answers given again |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
-//! | `tasks`, `lists`, `bulk`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
+//! | `tasks`, `lists`, `bulk`, `many`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
@@ -32,6 +32,7 @@ pub mod front;
 pub(crate) mod fuzzing;
 mod idempotency;
 mod lists;
+mod many;
 mod observe;
 mod operations;
 mod pace;
@@ -111,6 +112,8 @@ fn documented() -> OpenApiRouter<Api> {
     let core = [
         routes!(tasks::register, lists::list),
         routes!(bulk::register_bulk),
+        routes!(many::cancel_bulk),
+        routes!(many::retry_bulk),
         routes!(claims::claim),
         routes!(endings::process_timeouts),
         routes!(tasks::get),
@@ -155,7 +158,7 @@ pub fn site(api: Api) -> Site {
     );
     let others = [("/openapi.json".to_owned(), get(async move || operations::openapi(&text)))];
     // A task may be called like a route, too; the static routes would hide it.
-    let names = ["bulk", "claim"]
+    let names = ["bulk", "cancel", "claim", "retry"]
         .map(|name| (format!("{BASE_PATH}/tasks/{name}"), tasks::get_the_one_called(name)));
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();

@@ -12,6 +12,7 @@
 //! | `finish` | complete, fail, time out; settle what a crash left |
 //! | `ends` | ends that come at the same moment |
 //! | `cancel` | end a task before it is done |
+//! | `many` | cancel or retry many, each as if it came alone |
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
@@ -29,6 +30,7 @@ mod ends;
 mod error;
 mod finish;
 mod lease;
+mod many;
 mod memory;
 mod once;
 mod outage;
@@ -55,6 +57,7 @@ use crate::live::{Hub, Live};
 use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
+pub use many::Fate;
 pub use once::Said;
 pub use outage::Outage;
 pub use progress::Accepted;

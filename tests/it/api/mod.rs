@@ -28,6 +28,7 @@
 //! | `closing` | streams and waiting workers when their node closes |
 //! | `list` | filters and pages |
 //! | `search` | lists that are searched, sorted, and narrowed by more than one index carries |
+//! | `many` | cancelling and retrying many at once |
 //! | `timeouts` | deadlines, the sweep on request and in the background |
 //! | `limits` | what a client may have at once: connections, streams, places to wait |
 //! | `slow` | clients that begin and do not go on |
@@ -57,6 +58,7 @@ mod lines;
 mod list;
 mod look;
 mod malformed;
+mod many;
 mod operations;
 mod origins;
 mod outage;
