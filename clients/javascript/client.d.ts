@@ -255,13 +255,39 @@ export interface Page<Item> {
 }
 export interface ListFilter {
   taskType?: string;
-  status?: Status;
+  /** One of these. */
+  status?: Status | Status[];
   workerId?: string;
+  /** The first task of a chain of retries, and all retries. */
+  originalTaskId?: string;
+  /** What an id begins with, or type, worker, metadata, params or error hold. A page may then hold little or nothing and not be the last. */
+  q?: string;
   createdAfter?: string;
   createdBefore?: string;
+  completedAfter?: string;
+  completedBefore?: string;
+  /** By `completedAt` only what has ended. */
+  sort?: "createdAt" | "completedAt";
+  order?: "desc" | "asc";
+  /** `brief`: without `metadata`, `params` and `result`. */
+  fields?: "all" | "brief";
   limit?: number;
   cursor?: string | null;
 }
+/** A task in a list. */
+export type ListedTask = TaskFields & { latestProgress: ProgressEntry | null };
+/** The same without what may be large. */
+export type BriefTask = Omit<ListedTask, "metadata" | "params" | "result">;
+/** What became of one of many tasks, at its `index`: as if it had come alone. */
+export type Outcome<Done> =
+  | ({ index: number; taskId: string; status: 200 | 201; problem?: undefined } & Done)
+  | { index: number; taskId: string; status: 404 | 409 | 500 | 503; problem: JsonObject & { code: string; detail: string } };
+export interface Outcomes<Done> {
+  results: Outcome<Done>[];
+  done: number;
+  failed: number;
+}
+
 export interface Why extends Standing {
   taskId: string;
   status: Status;
@@ -300,8 +326,9 @@ export class TaskTracker {
   ): Promise<{ results: (JsonObject & { status: number | Status; taskId?: string })[]; created: number; failed: number }>;
   /** With its whole history. */
   get(id: string, call?: CallOptions): Promise<Task>;
-  /** Newest first. */
-  list(filter?: ListFilter, call?: CallOptions): Promise<Page<TaskFields & { latestProgress: ProgressEntry | null }>>;
+  /** Newest first, unless another order is asked for. The last page is the one whose `nextCursor` is `null`. */
+  list(filter: ListFilter & { fields: "brief" }, call?: CallOptions): Promise<Page<BriefTask>>;
+  list(filter?: ListFilter & { fields?: "all" }, call?: CallOptions): Promise<Page<ListedTask>>;
 
   /** The oldest pending task of these types, or `null` if there is none after `waitSeconds`. */
   claim(
@@ -331,11 +358,22 @@ export class TaskTracker {
     body?: Caller & { reason?: string; force?: boolean; graceSeconds?: number },
     call?: CallOptions,
   ): Promise<Changed & { cancelDeadline: string | null }>;
+  /** At most 1000 different ones, each as if alone. */
+  cancelMany(
+    ids: string[],
+    body?: { reason?: string; force?: boolean; graceSeconds?: number },
+    call?: CallOptions,
+  ): Promise<Outcomes<{ taskStatus: Status; updatedAt: string; cancelDeadline: string | null }>>;
   timeOut(id: string, call?: CallOptions): Promise<Changed>;
   retry(
     id: string,
     call?: CallOptions,
   ): Promise<{ newTaskId: string; originalTaskId: string; status: Status; retryCount: number }>;
+  /** At most 1000 different ones, each as if alone. */
+  retryMany(
+    ids: string[],
+    call?: CallOptions,
+  ): Promise<Outcomes<{ newTaskId: string; originalTaskId: string; retryCount: number }>>;
 
   why(id: string, call?: CallOptions): Promise<Why>;
   workers(page?: { limit?: number; cursor?: string | null }, call?: CallOptions): Promise<Page<Worker>>;

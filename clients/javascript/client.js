@@ -94,10 +94,14 @@ export class TaskTracker {
   heartbeat = (id, body, call) => this.#post(`${of(id)}/heartbeat`, body, call);
   /** @type {Declared["cancel"]} */
   cancel = (id, body, call) => this.#post(`${of(id)}/cancel`, body, call);
+  /** @type {Declared["cancelMany"]} */
+  cancelMany = (ids, body, call) => this.#post("tasks/cancel", { ...body, taskIds: ids }, call);
   /** @type {Declared["timeOut"]} */
   timeOut = (id, call) => this.#post(`${of(id)}/timeout`, {}, call);
   /** @type {Declared["retry"]} */
   retry = (id, call) => this.#post(`${of(id)}/retry`, undefined, call);
+  /** @type {Declared["retryMany"]} */
+  retryMany = (ids, call) => this.#post("tasks/retry", { taskIds: ids }, call);
   /** @type {Declared["why"]} */
   why = (id, call) => this.#get(`${of(id)}/why`, {}, call);
   /** @type {Declared["workers"]} */
