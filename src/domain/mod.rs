@@ -11,8 +11,10 @@
 //! | [`once`] | [`Key`]: a request that may come twice and is done once |
 //! | [`progress`] | [`Entry`]: one numbered line of a task's history |
 //! | [`places`] | [`Places`]: where in the memory of the live log tasks are |
+//! | [`feed`] | [`Choice`]: which tasks a feed tells of, and [`Position`]: how far it has come |
 //! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
 
+pub mod feed;
 pub mod json;
 pub mod lease;
 pub mod lifecycle;
@@ -24,6 +26,7 @@ pub mod stream;
 pub mod task;
 pub mod time;
 
+pub use feed::{Choice, Moved, Position};
 pub use json::JsonObject;
 pub use lease::{Caller, Lease};
 pub use lifecycle::{Status, Transition};

@@ -184,11 +184,13 @@ pub(super) struct ListedTask {
 }
 
 impl ListedTask {
-    /// A task with its newest entry; `is_brief`: without what may be large.
-    pub(super) fn new(task: Task, latest: Option<&Entry>, is_brief: bool) -> Self {
-        let task = TaskFields::new(task, latest);
-        let task = if is_brief { task.brief() } else { task };
-        Self { task, latest_progress: latest.map(PublicEntry::from) }
+    pub(super) fn new(task: Task, latest: Option<&Entry>) -> Self {
+        Self { task: TaskFields::new(task, latest), latest_progress: latest.map(PublicEntry::from) }
+    }
+
+    /// The same without what may be large.
+    pub(super) fn brief(self) -> Self {
+        Self { task: self.task.brief(), ..self }
     }
 }
 
@@ -207,10 +209,10 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(PAGE.0);
     let filter = query.filter()?;
     let listing = api.tracker.list(&filter, limit).await?;
-    let items = listing
-        .items
-        .into_iter()
-        .map(|(task, latest)| ListedTask::new(task, latest.as_ref(), filter.is_brief));
+    let items = listing.items.into_iter().map(|(task, latest)| {
+        let listed = ListedTask::new(task, latest.as_ref());
+        if filter.is_brief { listed.brief() } else { listed }
+    });
     let body = ListResponse {
         items: items.collect(),
         next_cursor: listing.next.as_ref().map(write_cursor),

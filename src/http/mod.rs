@@ -15,6 +15,7 @@
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
 //! | `tasks`, `lists`, `bulk`, `many`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
+//! | `stream` | what every stream is; `events`: the stream of many tasks |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
 //! | `scripts` | the browser client and its elements |
@@ -25,6 +26,7 @@ mod claims;
 pub mod document;
 mod drain;
 mod endings;
+mod events;
 mod explain;
 mod extract;
 pub mod front;
@@ -42,6 +44,7 @@ pub mod readers;
 mod scripts;
 pub mod server;
 mod site;
+mod stream;
 mod tasks;
 mod track;
 mod wire;
@@ -120,6 +123,7 @@ fn documented() -> OpenApiRouter<Api> {
         routes!(claims::start),
         routes!(progress::progress),
         routes!(track::track),
+        routes!(events::events),
         routes!(endings::complete),
         routes!(endings::fail),
         routes!(endings::time_out),

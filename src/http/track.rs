@@ -1,37 +1,24 @@
 //! The stream of a task: Server-Sent Events (the HTML standard, 9.2), or JSON lines for programs.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use utoipa::IntoParams;
 
 use super::Api;
 use super::extract::{Id, Query};
 use super::front::Visitor;
 use super::problem::{Problem, problems};
-use super::readers::{OpenStream, Reason};
-use super::server::{Source, Streamed};
+use super::stream::{Format, Told, Written, open, together};
 use crate::domain::stream::What;
 use crate::domain::{Event, Gap, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
 
-/// How often a quiet stream says that it is alive: proxies cut what is silent for a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a stream rests before it asks again for what a dependency could not give.
-const REST: Duration = Duration::from_millis(500);
-/// Milliseconds after which a client reconnects: a base and a spread, so that not all come at once. One
-/// more of spread for each open stream: however many there are, about a thousand a second come back.
-const RETRY: (u64, u64) = (1000, 2000);
 /// The largest number a client may start behind: what JavaScript and the log's scripts count exactly.
 const LARGEST_SEQ_ID: u64 = (1 << 53) - 1;
 
@@ -88,19 +75,8 @@ pub(super) async fn track(
         Some(false) => api.tracker.look(id.clone(), start).await?,
         _ => api.tracker.track(id.clone(), start).await?,
     };
-    let life = api.front.stream_life.mul_f64(0.9 + fastrand::f64() / 5.0);
-    let ends_at = Instant::now() + life;
-    // A client that takes a little now and then is not kept for longer than one that takes all.
-    visitor.outflow.ends_at(ends_at + api.front.stall);
-    let open = place.open(visitor.outflow);
-    let reader = Reader::new(id, track, format, api.tracker.closing().clone(), ends_at, open);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(format.media_type())),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        // nginx and what speaks like it: pass on at once.
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    Ok((headers, Streamed::response(reader.into_source())).into_response())
+    let told = TrackTold { task: id, track };
+    Ok(open(&api, place, visitor, format, told))
 }
 
 /// Where a reader begins; `None`: it has seen the end.
@@ -119,164 +95,24 @@ pub(super) fn start(query: &TrackQuery, headers: &HeaderMap) -> Option<StartAt> 
     })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    EventStream,
-    Lines,
-}
-
-impl Format {
-    pub(super) fn accepted(headers: &HeaderMap) -> Self {
-        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut kinds = accept
-            .flat_map(|value| value.split(','))
-            .map(|kind| kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase());
-        let first =
-            kinds.find(|kind| matches!(&**kind, "text/event-stream" | "application/x-ndjson"));
-        if first.as_deref() == Some("application/x-ndjson") {
-            Self::Lines
-        } else {
-            Self::EventStream
-        }
-    }
-
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::EventStream => "text/event-stream",
-            Self::Lines => "application/x-ndjson",
-        }
-    }
-}
-
-/// One open stream. There are very many, and nothing happens on most: what is here is small.
-struct Reader {
+/// What the reader of a task's stream is told.
+struct TrackTold {
     task: TaskId,
     track: Track,
-    format: Format,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// When it was last said that the stream is alive, by an event or a comment.
-    alive_at: Instant,
-    ends_at: Instant,
-    /// Rings when it has to be said again, if nothing was, and when the stream has to end. An event does not set it
-    /// anew: it looks at the time when it rings.
-    alarm: Pin<Box<Sleep>>,
-    has_begun: bool,
-    open: OpenStream,
 }
 
-/// What a reader does next.
-enum Turn {
-    Events(Result<Option<Vec<Arc<Delivery>>>, Error>),
-    Alarm,
-    Close,
-}
-
-impl Reader {
-    fn new(
-        task: TaskId,
-        track: Track,
-        format: Format,
-        closing: CancellationToken,
-        ends_at: Instant,
-        open: OpenStream,
-    ) -> Self {
-        let alive_at = Instant::now();
-        Self {
-            task,
-            track,
-            format,
-            closing: Box::pin(closing.cancelled_owned()),
-            alive_at,
-            ends_at,
-            alarm: Box::pin(sleep_until(ends_at.min(alive_at + KEEP_ALIVE))),
-            has_begun: false,
-            open,
-        }
-    }
-
-    fn into_source(self) -> Source {
-        futures::stream::unfold(self, async |mut reader| Some((reader.next().await?, reader)))
-            .boxed()
-    }
-
-    /// The next bytes to write; `None` closes the stream.
-    async fn next(&mut self) -> Option<Bytes> {
-        if !self.has_begun {
-            self.has_begun = true;
-            // At once, so that the client and every proxy know that the stream is open.
-            if self.format == Format::EventStream {
-                let retry = RETRY.0 + fastrand::u64(0..RETRY.1 + self.open.crowd() as u64);
-                return Some(Bytes::from(format!(": open\nretry: {retry}\n\n")));
-            }
-        }
-        loop {
-            let turn = tokio::select! {
-                biased;
-                () = &mut self.closing => Turn::Close,
-                () = &mut self.alarm => Turn::Alarm,
-                events = self.track.next() => Turn::Events(events),
-            };
-            match turn {
-                Turn::Close => return self.over(Reason::Shutdown),
-                Turn::Alarm => {
-                    let now = Instant::now();
-                    if now >= self.ends_at {
-                        return self.over(Reason::Life);
-                    }
-                    let is_quiet = now >= self.alive_at + KEEP_ALIVE;
-                    if is_quiet {
-                        self.alive_at = now;
-                    }
-                    self.alarm.as_mut().reset(self.ends_at.min(self.alive_at + KEEP_ALIVE));
-                    if is_quiet && self.format == Format::EventStream {
-                        return Some(Bytes::from_static(b": alive\n\n"));
-                    }
-                }
-                Turn::Events(Ok(Some(events))) => {
-                    self.alive_at = Instant::now();
-                    let is_end = |last: &Arc<Delivery>| matches!(&last.event, Event::Status(change) if change.is_end());
-                    if events.last().is_some_and(is_end) {
-                        self.open.reason = Some(Reason::End);
-                    }
-                    return Some(self.write(&events));
-                }
-                Turn::Events(Ok(None)) => return self.over(Reason::End),
-                // The stream stays open, and goes on where it is when the dependency is back.
-                Turn::Events(Err(Error::Unavailable(error))) => {
-                    tracing::debug!(task.id = %self.task, %error, "a stream waits for a dependency");
-                    tokio::time::sleep(REST).await;
-                }
-                Turn::Events(Err(error)) => {
-                    // Logged by the conversion; the client reconnects and is told then.
-                    let _ = Problem::from(error);
-                    return self.over(Reason::Error);
-                }
-            }
-        }
-    }
-
-    /// Nothing more comes, between two frames: the client knows where to resume.
-    fn over(&mut self, reason: Reason) -> Option<Bytes> {
-        self.open.reason = Some(reason);
-        None
-    }
-
-    /// Everything that waits goes out in one write.
-    fn write(&self, events: &[Arc<Delivery>]) -> Bytes {
-        let frame = |delivery: &Arc<Delivery>| delivery.frame(|event| encode(&self.task, event));
-        let pick = |frame: Bytes| match self.format {
-            Format::EventStream => frame,
-            Format::Lines => line_of(&frame),
-        };
-        metrics::counter!("stream_events_total").increment(events.len() as u64);
-        if let [only] = events {
-            return pick(frame(only));
-        }
-        let mut bytes = BytesMut::new();
-        for delivery in events {
-            bytes.extend_from_slice(&pick(frame(delivery)));
-        }
-        bytes.freeze()
+impl Told for TrackTold {
+    async fn next(&mut self, format: Format) -> Result<Option<Written>, Error> {
+        let Some(events) = self.track.next().await? else { return Ok(None) };
+        let is_end =
+            |last: &Arc<Delivery>| matches!(&last.event, Event::Status(change) if change.is_end());
+        let frame =
+            |delivery: &Arc<Delivery>| format.of(delivery.frame(|event| encode(&self.task, event)));
+        Ok(Some(Written {
+            bytes: together(events.iter().map(frame)),
+            events: events.len(),
+            is_end: events.last().is_some_and(is_end),
+        }))
     }
 }
 
@@ -336,15 +172,11 @@ fn notice(what: &What) -> (&'static str, serde_json::Value) {
     }
 }
 
-/// The JSON line inside a frame: what stands behind `data: `, with one line break. Nothing is copied.
-pub(super) fn line_of(frame: &Bytes) -> Bytes {
-    const DATA: &[u8] = b"\ndata: ";
-    let start = frame.windows(DATA.len()).position(|window| window == DATA);
-    start.map_or_else(Bytes::new, |start| frame.slice(start + DATA.len()..frame.len() - 1))
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
+    use super::super::stream::line_of;
     use super::*;
     use crate::domain::{Entry, JsonObject, Timestamp};
 
@@ -383,17 +215,5 @@ mod tests {
         let frame = encode(&task, &Event::Gap(Gap { from: 46, to: 10_045, at: timestamp }));
         let json = r#"{"event":"gap","data":{"from":46,"to":10045},"taskId":"t1","timestamp":"2025-11-20T12:00:00.123Z"}"#;
         assert_eq!(frame, format!("id: 10045\nevent: gap\ndata: {json}\n\n"));
-    }
-
-    #[test]
-    fn the_first_acceptable_format_is_chosen() {
-        for (accept, format) in [
-            ("*/*", Format::EventStream),
-            ("text/event-stream", Format::EventStream),
-            ("application/x-ndjson", Format::Lines),
-            ("application/json, application/x-ndjson;q=0.9", Format::Lines),
-        ] {
-            assert_eq!(Format::accepted(&headers(&[("accept", accept)])), format, "{accept}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The topics of this node: one per task that somebody here watches.
+//! The topics of this node: one per task that somebody here watches, and one of all tasks that move.
 //!
 //! A log feeds the hub; subscribers read from it. A topic holds the newest events only, in a ring that all
 //! its readers share: a reader costs a position. One that falls behind the ring is told so and
@@ -13,10 +13,12 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::waiters::Waiters;
-use crate::domain::{Event, TaskId};
+use crate::domain::{Event, Moved, TaskId};
 
 /// Events a topic holds for its readers.
 const RING: usize = 64;
+/// Batches of moves that their topic holds: they come from every task.
+const RING_OF_MOVES: usize = 256;
 /// How long a subscriber waits for the broker's word, before it hears that there was none.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,18 +47,29 @@ impl Delivery {
 pub enum Signal {
     /// Something happened.
     Event(Arc<Delivery>),
+    /// These tasks stand elsewhere now; on the topic of moves alone.
+    Moves(Arc<[Moved]>),
     /// Something may have been missed: read the log, and look whether the task has ended.
     Resync,
+}
+
+/// What one may subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// The events of a task.
+    Task(TaskId),
+    /// The moves of all tasks.
+    Moves,
 }
 
 /// What the hub asks of a broker's connection.
 #[derive(Debug)]
 pub enum Interest {
-    /// Listen to this task, and say when the broker has confirmed it, and when it does not send it any
+    /// Listen to this, and say when the broker has confirmed it, and when it does not send it any
     /// more. That it sends it again is for [`Hub::back`].
-    Watch(TaskId, watch::Sender<bool>),
+    Watch(Subject, watch::Sender<bool>),
     /// Nobody watches it any more.
-    Unwatch(TaskId),
+    Unwatch(Subject),
 }
 
 #[derive(Debug)]
@@ -69,10 +82,50 @@ struct Topic {
     last_seq_id: AtomicU64,
 }
 
+/// The topics that somebody reads.
+#[derive(Debug, Default)]
+struct Topics {
+    tasks: HashMap<TaskId, Topic>,
+    moves: Option<Topic>,
+}
+
+impl Topics {
+    fn get(&self, subject: &Subject) -> Option<&Topic> {
+        match subject {
+            Subject::Task(task) => self.tasks.get(task),
+            Subject::Moves => self.moves.as_ref(),
+        }
+    }
+
+    fn get_or_insert(&mut self, subject: &Subject, new: impl FnOnce() -> Topic) -> &mut Topic {
+        match subject {
+            Subject::Task(task) => self.tasks.entry(task.clone()).or_insert_with(new),
+            Subject::Moves => self.moves.get_or_insert_with(new),
+        }
+    }
+
+    /// One reader less; whether that was the last.
+    fn leave(&mut self, subject: &Subject) -> bool {
+        let topic = match subject {
+            Subject::Task(task) => self.tasks.get_mut(task),
+            Subject::Moves => self.moves.as_mut(),
+        };
+        let Some(topic) = topic else { return false };
+        topic.readers -= 1;
+        let is_last = topic.readers == 0;
+        match subject {
+            Subject::Task(task) if is_last => drop(self.tasks.remove(task)),
+            Subject::Moves if is_last => self.moves = None,
+            _ => {}
+        }
+        is_last
+    }
+}
+
 /// The topics of this node, and its waiting workers.
 #[derive(Debug, Default)]
 pub struct Hub {
-    topics: Mutex<HashMap<TaskId, Topic>>,
+    topics: Mutex<Topics>,
     /// To the broker's connection; `None` where events come from this very process.
     interests: Option<mpsc::UnboundedSender<Interest>>,
     waiters: Waiters,
@@ -100,11 +153,11 @@ impl Hub {
         &self.waiters
     }
 
-    /// How many topics are watched here.
+    /// Which tasks are watched here, and the number of the newest entry of each that came by.
     pub fn topics(&self) -> Vec<(TaskId, u64)> {
         let topics = self.lock();
         let seen = |topic: &Topic| topic.last_seq_id.load(Ordering::Relaxed);
-        topics.iter().map(|(task, topic)| (task.clone(), seen(topic))).collect()
+        topics.tasks.iter().map(|(task, topic)| (task.clone(), seen(topic))).collect()
     }
 
     /// Subscribes to a task. When this returns, every event published from now on will be heard.
@@ -117,47 +170,42 @@ impl Hub {
     /// Subscribes to a task without waiting for the broker's word: until [`Subscription::confirmed`] has
     /// returned, events may pass unheard.
     pub fn join(self: &Arc<Self>, task: &TaskId) -> Subscription {
+        self.join_subject(Subject::Task(task.clone()), RING)
+    }
+
+    /// Subscribes to the moves of all tasks, likewise.
+    pub fn join_moves(self: &Arc<Self>) -> Subscription {
+        self.join_subject(Subject::Moves, RING_OF_MOVES)
+    }
+
+    fn join_subject(self: &Arc<Self>, subject: Subject, ring: usize) -> Subscription {
         let mut topics = self.lock();
-        let topic = topics.entry(task.clone()).or_insert_with(|| {
+        let topic = topics.get_or_insert(&subject, || {
             let ready = watch::Sender::new(self.interests.is_none());
             // Sent under the lock, so that requests arrive in the order of the topics' lives.
             if let Some(interests) = &self.interests {
-                let _ = interests.send(Interest::Watch(task.clone(), ready.clone()));
+                let _ = interests.send(Interest::Watch(subject.clone(), ready.clone()));
             }
-            Topic {
-                sender: broadcast::Sender::new(RING),
-                ready,
-                readers: 0,
-                last_seq_id: AtomicU64::new(0),
-            }
+            let sender = broadcast::Sender::new(ring);
+            Topic { sender, ready, readers: 0, last_seq_id: AtomicU64::new(0) }
         });
         topic.readers += 1;
-        Subscription {
-            hub: Arc::clone(self),
-            task: task.clone(),
-            signals: topic.sender.subscribe(),
-            ready: topic.ready.subscribe(),
-        }
+        let (signals, ready) = (topic.sender.subscribe(), topic.ready.subscribe());
+        Subscription { hub: Arc::clone(self), subject, signals, ready }
     }
 
-    fn leave(&self, task: &TaskId) {
-        let mut topics = self.lock();
-        let Some(topic) = topics.get_mut(task) else {
-            return;
-        };
-        topic.readers -= 1;
-        if topic.readers == 0 {
-            topics.remove(task);
-            if let Some(interests) = &self.interests {
-                let _ = interests.send(Interest::Unwatch(task.clone()));
-            }
+    fn leave(&self, subject: &Subject) {
+        if self.lock().leave(subject)
+            && let Some(interests) = &self.interests
+        {
+            let _ = interests.send(Interest::Unwatch(subject.clone()));
         }
     }
 
     /// Gives an event to every reader of its topic.
     pub fn deliver(&self, task: &TaskId, event: Event) {
         let topics = self.lock();
-        let Some(topic) = topics.get(task) else {
+        let Some(topic) = topics.tasks.get(task) else {
             return;
         };
         if let Event::Progress(entry) = &event {
@@ -167,14 +215,21 @@ impl Hub {
         let _ = topic.sender.send(Signal::Event(Delivery::new(event)));
     }
 
+    /// Gives moves to whoever reads them here; whether anybody does.
+    pub fn deliver_moves(&self, moves: &[Moved]) -> bool {
+        let topics = self.lock();
+        let Some(topic) = &topics.moves else { return false };
+        topic.sender.send(Signal::Moves(moves.into())).is_ok()
+    }
+
     /// Whether anybody here watches `task`: what nobody watches need not be parsed.
     pub fn is_watched(&self, task: &TaskId) -> bool {
-        self.lock().contains_key(task)
+        self.lock().tasks.contains_key(task)
     }
 
     /// Has the readers of `task` read the log from where they are: the newest entry is `last_seq_id`.
     pub fn resync(&self, task: &TaskId, last_seq_id: u64) {
-        if let Some(topic) = self.lock().get(task) {
+        if let Some(topic) = self.lock().tasks.get(task) {
             topic.last_seq_id.fetch_max(last_seq_id, Ordering::Relaxed);
             let _ = topic.sender.send(Signal::Resync);
         }
@@ -182,16 +237,16 @@ impl Hub {
 
     /// The broker sends the topic that `ready` belongs to again, after it did not for a while: its readers
     /// catch up.
-    pub fn back(&self, task: &TaskId, ready: &watch::Sender<bool>) {
+    pub fn back(&self, subject: &Subject, ready: &watch::Sender<bool>) {
         let topics = self.lock();
         // A topic that was left and joined again meanwhile waits for its own confirmation.
-        if let Some(topic) = topics.get(task).filter(|topic| topic.ready.same_channel(ready)) {
+        if let Some(topic) = topics.get(subject).filter(|topic| topic.ready.same_channel(ready)) {
             ready.send_replace(true);
             let _ = topic.sender.send(Signal::Resync);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, Topic>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Topics> {
         // No code that holds the lock can leave the map half changed.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,7 +256,7 @@ impl Hub {
 #[derive(Debug)]
 pub struct Subscription {
     hub: Arc<Hub>,
-    task: TaskId,
+    subject: Subject,
     signals: broadcast::Receiver<Signal>,
     ready: watch::Receiver<bool>,
 }
@@ -248,6 +303,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.leave(&self.task);
+        self.hub.leave(&self.subject);
     }
 }

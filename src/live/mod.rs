@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Caller, Entry, Event, JsonObject, Key, Places, Receipt, StatusChange, TaskId, TaskType,
+    Caller, Entry, Event, JsonObject, Key, Moved, Places, Receipt, StatusChange, TaskId, TaskType,
     Timestamp,
 };
 pub use fence::{Fence, Grant};
@@ -251,6 +251,10 @@ pub trait Live: Send + Sync + std::fmt::Debug {
 
     /// Wakes one waiting worker on every node for each of these types, which may be there several times.
     async fn wake(&self, types: &[TaskType]) -> Result<(), Error>;
+
+    /// Tells every node that listens that these tasks stand elsewhere now; whether any does. It may be lost: whoever
+    /// listens looks for itself as well.
+    async fn tell_moves(&self, moves: &[Moved]) -> Result<bool, Error>;
 
     /// Asks the log for a sign of life.
     async fn ping(&self) -> Result<(), Error>;

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::ends::{EndJob, Together, end_together};
+use super::feed::Listeners;
 use super::{Error, Outage, Result};
 use crate::coalescer::{Coalescer, Width};
-use crate::domain::{JsonObject, Task, TaskId, TaskType};
+use crate::domain::{JsonObject, Moved, Task, TaskId, TaskType};
 use crate::live::Live;
 use crate::storage::{self, Claim, Measured, Storage};
 
@@ -32,6 +34,8 @@ pub(super) struct Batches {
     pub(super) measuring: Coalescer<TaskId, Result<Option<Measured>>>,
     /// Types of tasks that wait now.
     pub(super) waking: Coalescer<TaskType, ()>,
+    /// Tasks that stand elsewhere now, where anybody listens.
+    pub(super) moving: Coalescer<Moved, ()>,
 }
 
 impl Batches {
@@ -40,12 +44,14 @@ impl Batches {
         storage: &Storage,
         live: &Arc<dyn Live>,
         hints: &Arc<Outage>,
+        listeners: &Arc<Listeners>,
         tasks: &TaskTracker,
     ) -> Self {
         // A second batch goes while the first is made durable; more would only be smaller. SQLite has one writer.
         let lanes = if storage.has_one_writer() { 1 } else { 2 };
         let width = |jobs| Width { lanes, jobs, weight: WEIGHT };
         let gathers = (storage, tasks);
+        let told = (Arc::clone(live), Arc::clone(hints), Arc::clone(listeners));
         let (live, hints) = (Arc::clone(live), Arc::clone(hints));
         Self {
             registering: gather(gathers, width(500), weight_of_task, |storage, tasks| {
@@ -100,6 +106,22 @@ impl Batches {
                     async move {
                         hints.heard(&live.wake(&types).await, "waiting workers are not woken");
                         Ok(vec![(); types.len()])
+                    }
+                },
+            ),
+            moving: Coalescer::new(
+                width(1000),
+                |_| 0,
+                tasks.clone(),
+                move |moves: Vec<Moved>| {
+                    let (live, hints, listeners) = told.clone();
+                    async move {
+                        let told = live.tell_moves(&moves).await;
+                        hints.heard(&told, "feeds hear late of what has moved");
+                        if matches!(told, Ok(false)) {
+                            listeners.none(Instant::now());
+                        }
+                        Ok(vec![(); moves.len()])
                     }
                 },
             ),

@@ -84,6 +84,7 @@ impl Tracker {
     }
 
     async fn tell_of_cancellation(&self, task: &Task) {
+        self.moved(task);
         let Some(Cancellation { reason, deadline, .. }) = task.cancellation.clone() else { return };
         let what = What::CancelRequested { reason, deadline };
         self.tell(&task.id, Event::Notice(Notice { at: self.clock.now(), what })).await;

@@ -220,6 +220,7 @@ impl Tracker {
     /// Tells the streams where the task stands now. It may be lost: nothing depends on it. It is waited for a moment,
     /// so that it comes before the worker's first entry; a broker that is away keeps nobody longer.
     pub(super) async fn announce(&self, task: &Task) {
+        self.moved(task);
         self.tell(&task.id, Event::Status(StatusChange::of(task, 0))).await;
     }
 

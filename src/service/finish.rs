@@ -158,6 +158,7 @@ impl Tracker {
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
     /// [`Tracker::settle_abandoned`] comes back to it.
     pub(super) async fn settle_or_leave(&self, task: &Task, newest: Option<u64>) {
+        self.moved(task);
         self.unsealed.forget(&task.id);
         let settle = async {
             let last_seq_id = match newest {

@@ -17,6 +17,7 @@
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
 //! | `shared` | what many streams read at the same moment, read once |
+//! | `feed` | many tasks at once: where each stands now, and its progress |
 //! | `workers` | who asks for work, and holds what |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
@@ -28,6 +29,7 @@ mod cancel;
 mod claim;
 mod ends;
 mod error;
+mod feed;
 mod finish;
 mod lease;
 mod many;
@@ -57,6 +59,7 @@ use crate::live::{Hub, Live};
 use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
+pub use feed::{Detail, Feed, TaskNow, Telling, Told, Wish};
 pub use many::Fate;
 pub use once::Said;
 pub use outage::Outage;
@@ -98,6 +101,8 @@ pub struct Parts {
     /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
     hints: Arc<Outage>,
     reads: shared::Reads,
+    /// Who follows many tasks at once.
+    feeds: feed::Room,
     unsealed: seal::Unsealed,
     rounds: seal::Rounds,
     generations: memory::Generations,
@@ -124,8 +129,10 @@ impl Tracker {
         bounds: Bounds,
     ) -> Self {
         let (detached, hints) = (TaskTracker::new(), Arc::<Outage>::default());
+        let room = feed::Room::default();
         Self(Arc::new(Parts {
-            batches: batches::Batches::new(&storage, &live, &hints, &detached),
+            batches: batches::Batches::new(&storage, &live, &hints, room.listeners(), &detached),
+            feeds: room,
             storage,
             live,
             hub,

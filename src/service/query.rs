@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId};
 use crate::live;
-use crate::storage::{Cursor, Filter, Page, Sealed};
+use crate::storage::{Cursor, Filter, Listed, Page, Sealed};
 
 /// Tasks that are looked at for one page at most, where no index carries what is asked for.
 const MOST_LOOKED_AT: u32 = 20_000;
@@ -121,6 +121,15 @@ impl Tracker {
     #[tracing::instrument(level = "debug", name = "tasks.list", skip_all)]
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Listing> {
         let Page { items: listed, next } = self.walked(filter, limit).await?;
+        let (items, is_complete) = self.with_latest(listed).await?;
+        Ok(Listing { items, is_complete, next })
+    }
+
+    /// Adds to each task its newest entry, sealed or live; and whether they are the newest indeed.
+    pub(super) async fn with_latest(
+        &self,
+        listed: Vec<Listed>,
+    ) -> Result<(Vec<(Task, Option<Entry>)>, bool)> {
         let running: Vec<TaskId> = listed
             .iter()
             .filter(|listed| listed.task.attempt > 0 && !listed.task.status.is_terminal())
@@ -145,7 +154,7 @@ impl Tracker {
                 (listed.task, latest)
             })
             .collect();
-        Ok(Listing { items, is_complete, next })
+        Ok((items, is_complete))
     }
 
     /// Looks further until the page is full, or enough was looked at.

@@ -57,6 +57,7 @@ impl Tracker {
         let task = task.ok_or(Error::TaskExists(id))?;
         count("registered");
         self.wake(&task);
+        self.moved(&task);
         Ok(task)
     }
 
@@ -81,6 +82,7 @@ impl Tracker {
                 for task in tasks.iter().flatten() {
                     count("registered");
                     tracker.wake(task);
+                    tracker.moved(task);
                 }
             }
             Ok(said)
@@ -121,6 +123,7 @@ impl Tracker {
         })?;
         count(rule.event);
         self.wake(&child);
+        self.moved(&child);
         Ok(child)
     }
 

@@ -189,6 +189,7 @@ impl Tracker {
     }
 
     async fn tell_stalled(&self, task: &Task, now: Timestamp) {
+        self.moved(task);
         // Or the next entry would not be noticed.
         self.look_anew(&task.id).await;
         let since = now.minus(task.terms.stall.unwrap_or_default());
@@ -214,8 +215,9 @@ impl Tracker {
                     Ok::<_, Error>(recovered.collect())
                 })
                 .await?;
-            if !recovered.is_empty() {
+            if let Some(task) = recovered.first() {
                 count("recovered");
+                tracker.moved(task);
                 let notice = Notice { at: now, what: What::Recovered };
                 tracker.tell(&id, Event::Notice(notice)).await;
             }

@@ -83,11 +83,28 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
+/// The column `latest` of a task: its newest sealed entry.
+pub(super) const LATEST: &str = "(SELECT latest FROM tracker_entries
+     WHERE task_id = tracker_tasks.id AND lost_at IS NULL
+     ORDER BY first_seq DESC LIMIT 1) AS latest";
+
 #[derive(sqlx::FromRow)]
-struct ListedRow {
+pub(super) struct ListedRow {
     #[sqlx(flatten)]
     task: TaskRow,
     latest: Option<String>,
+}
+
+impl TryFrom<ListedRow> for Listed {
+    type Error = Error;
+
+    fn try_from(row: ListedRow) -> Result<Self, Error> {
+        let latest = row.latest.as_deref().map(Entry::parse).transpose();
+        Ok(Self {
+            task: row.task.try_into()?,
+            latest: latest.map_err(|_| unreadable("the latest entry of a list"))?,
+        })
+    }
 }
 
 impl By {
@@ -156,15 +173,7 @@ impl Storage {
 
     async fn listed(&self, statement: Statement) -> Result<Vec<Listed>, Error> {
         let rows: Vec<ListedRow> = statement.fetch_all(self.database.reader()).await?;
-        rows.into_iter()
-            .map(|row| {
-                let latest = row.latest.as_deref().map(Entry::parse).transpose();
-                Ok(Listed {
-                    task: row.task.try_into()?,
-                    latest: latest.map_err(|_| unreadable("the latest entry of a list"))?,
-                })
-            })
-            .collect()
+        rows.into_iter().map(Listed::try_from).collect()
     }
 
     /// Where the walk is after so many tasks, if there are as many.

@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 7] = [
+const FILES: [(i64, &str, &str, &str); 8] = [
     (
         1,
         "core",
@@ -47,6 +47,12 @@ const FILES: [(i64, &str, &str, &str); 7] = [
         "memories",
         include_str!("../../migrations/postgres/0006_memories.sql"),
         include_str!("../../migrations/sqlite/0006_memories.sql"),
+    ),
+    (
+        7,
+        "overview",
+        include_str!("../../migrations/postgres/0007_overview.sql"),
+        include_str!("../../migrations/sqlite/0007_overview.sql"),
     ),
     (
         8,

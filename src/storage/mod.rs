@@ -11,6 +11,7 @@
 //! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
 //! | `walk` | how a list is said in SQL: as a walk along one index |
+//! | `moves` | what has moved lately |
 //! | `entries` | sealed history, page by page |
 //! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
 //! | `generations` | when the live log lost its memory, or one of them |
@@ -29,6 +30,7 @@ mod generations;
 mod idempotency;
 mod lists;
 pub mod migrations;
+mod moves;
 mod plans;
 mod register;
 mod row;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::claim::{offers_statements, take_statement};
+use super::moves::{moved_statement, running_statement};
 use super::walk::Walk;
 use super::workers::held_statement;
 use super::{By, Claim, Cursor, Due, Error, Filter, Order, Selection, Storage, unreadable};
@@ -41,6 +42,9 @@ impl Storage {
             ("sweep of the cancelled", sweep(Due::Grace)),
             ("held by workers", held_statement(kind, std::slice::from_ref(&a_worker))),
             ("forgotten answers", self.forget_statement(now)),
+            ("what has moved", moved_statement(kind, &[], now, 1000)),
+            ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
+            ("what runs", running_statement(kind, &[], 1000)),
         ];
         let lists = lists(kind, now, &a_type, &a_worker)?;
         let mut plans = Vec::new();

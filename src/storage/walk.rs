@@ -8,7 +8,7 @@
 use std::fmt::Write;
 
 use super::dialect;
-use super::lists::{By, Cursor, Filter, Order};
+use super::lists::{By, Cursor, Filter, LATEST, Order};
 use super::row::{brief_columns, columns};
 use crate::database::{Kind, Statement, Value};
 use crate::domain::{Search, Status, TaskId, Timestamp};
@@ -89,12 +89,7 @@ impl Walk {
     /// The tasks, as far as `until`, and at most so many.
     pub(super) fn tasks(&self, is_brief: bool, until: Option<&Cursor>, limit: u32) -> Statement {
         let columns = if is_brief { brief_columns!() } else { columns!() };
-        let select = format!(
-            "SELECT {columns},
-                 (SELECT latest FROM tracker_entries
-                  WHERE task_id = tracker_tasks.id AND lost_at IS NULL
-                  ORDER BY first_seq DESC LIMIT 1) AS latest"
-        );
+        let select = format!("SELECT {columns}, {LATEST}");
         let mut values = Vec::new();
         let text = self.text(&select, columns, until, &self.rest, limit, &mut values);
         let limit_at = values.len() + 1;

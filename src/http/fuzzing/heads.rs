@@ -17,7 +17,8 @@ use crate::http::extract::{is_json, media_type, query};
 use crate::http::lists::{ListQuery, read_cursor, write_cursor};
 use crate::http::problem::Code;
 use crate::http::progress::ProgressQuery;
-use crate::http::track::{Format, TrackQuery, start};
+use crate::http::stream::Format;
+use crate::http::track::{TrackQuery, start};
 use crate::http::{front, idempotency, observe};
 use crate::service::{By, Cursor, Order, StartAt};
 

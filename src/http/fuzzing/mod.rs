@@ -12,7 +12,7 @@ mod heads;
 use serde_json::Value;
 
 use super::problem::{Code, Problem};
-use super::track;
+use super::{stream, track};
 use crate::domain::{Entry, Event, TaskId};
 
 pub use bodies::{bodies, lines};
@@ -50,5 +50,5 @@ pub(crate) fn framed(entry: &Entry) {
     let data = data.strip_prefix("data: ").expect("data");
     let value: Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(value["taskId"], task.as_str());
-    assert_eq!(track::line_of(&frame), format!("{data}\n"));
+    assert_eq!(stream::line_of(&frame), format!("{data}\n"));
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::database::{self, Database, Statement};
 use crate::domain::{
-    Caller, Entry, Event, JsonObject, Key, Places, Receipt, StatusChange, TaskId, TaskType,
+    Caller, Entry, Event, JsonObject, Key, Moved, Places, Receipt, StatusChange, TaskId, TaskType,
     Timestamp,
 };
 use log::Log;
@@ -314,6 +314,10 @@ impl Live for EmbeddedLive {
             self.hub.waiters().wake(task_type);
         }
         Ok(())
+    }
+
+    async fn tell_moves(&self, moves: &[Moved]) -> Result<bool, Error> {
+        Ok(self.hub.deliver_moves(moves))
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //! The braces are literal: keys of one task share a slot of a cluster, so that a script may use them together.
 
 use crate::domain::TaskId;
+use crate::live::hub::Subject;
 
 /// Names under one namespace.
 #[derive(Debug, Clone)]
@@ -55,6 +56,19 @@ impl Keys {
     /// Channel: types of which a task waits.
     pub fn wake(&self) -> String {
         format!("{}:wake", self.namespace)
+    }
+
+    /// Channel: tasks that stand elsewhere now, a line each.
+    pub fn moves(&self) -> String {
+        format!("{}:moves", self.namespace)
+    }
+
+    /// The channel of what one may subscribe to.
+    pub fn of(&self, subject: &Subject) -> String {
+        match subject {
+            Subject::Task(task) => self.live(task),
+            Subject::Moves => self.moves(),
+        }
     }
 
     /// The task of a channel that [`Keys::live`] named.

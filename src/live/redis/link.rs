@@ -8,7 +8,7 @@ use ::redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 
 use super::slots::Address;
-use crate::domain::TaskId;
+use crate::live::hub::Subject;
 
 /// One connection: where it leads and which of them it is, for a connection that was lost may still speak.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Channel {
     /// Its slot.
     pub(super) slot: u16,
     /// The topic it carries, and whom to tell that it does; the channel of wakes carries none.
-    pub(super) topic: Option<(TaskId, watch::Sender<bool>)>,
+    pub(super) topic: Option<(Subject, watch::Sender<bool>)>,
     /// Where it is heard.
     pub(super) place: Place,
     /// Whether it ever stood: then its readers may have missed something.

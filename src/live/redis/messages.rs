@@ -12,14 +12,8 @@ pub(super) fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
         return unreadable(message, "not UTF-8");
     };
     let channel = message.get_channel_name();
-    if channel == keys.wake() {
-        text.lines().filter_map(|line| line.parse().ok()).for_each(|task_type| {
-            hub.waiters().wake(&task_type);
-        });
-        return;
-    }
     let Some(task) = keys.task_of_live(channel).and_then(|task| task.parse().ok()) else {
-        return unreadable(message, "no task's channel");
+        return deliver_to_all(keys, hub, message, text);
     };
     if !hub.is_watched(&task) {
         return;
@@ -43,6 +37,21 @@ pub(super) fn deliver(keys: &Keys, hub: &Hub, message: &Msg) {
         }
     } else {
         unreadable(message, "an unknown kind");
+    }
+}
+
+/// Gives a message of a channel that is no task's.
+fn deliver_to_all(keys: &Keys, hub: &Hub, message: &Msg, text: &str) {
+    let channel = message.get_channel_name();
+    if channel == keys.wake() {
+        text.lines().filter_map(|line| line.parse().ok()).for_each(|task_type| {
+            hub.waiters().wake(&task_type);
+        });
+    } else if channel == keys.moves() {
+        let moves: Vec<_> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        hub.deliver_moves(&moves);
+    } else {
+        unreadable(message, "no channel of ours");
     }
 }
 

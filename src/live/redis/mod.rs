@@ -33,7 +33,7 @@ use super::{
     Append, Appended, CLOSED_FOR, Closed, Ended, Error, Fence, Generation, Hub, LEFT, Live, Memory,
     OPENING_FOR, PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
-use crate::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
+use crate::domain::{Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
 use look::Look;
 use memory::{At, Found, Lookout};
@@ -186,11 +186,12 @@ impl RedisLive {
         Ok(from_redis_value(answer).map_err(RedisError::from)?)
     }
 
-    async fn publish(&self, channel: &str, text: &str) -> Result<(), Error> {
+    /// Says how many servers of ours have heard it; in a cluster, of those that listen at the channel's master.
+    async fn publish(&self, channel: &str, text: &str) -> Result<u64, Error> {
         let mut publish = ::redis::cmd(self.publish);
         publish.arg(channel).arg(text);
-        self.servers.ask(channel, Over::Commands, publish).await?;
-        Ok(())
+        let heard = self.servers.ask(channel, Over::Commands, publish).await?;
+        Ok(from_redis_value(heard).map_err(RedisError::from)?)
     }
 }
 
@@ -312,12 +313,17 @@ impl Live for RedisLive {
             Event::Status(change) => format!("s{}", message(change)?),
             Event::Notice(notice) => format!("n{}", message(notice)?),
         };
-        self.publish(&self.keys.live(task), &text).await
+        self.publish(&self.keys.live(task), &text).await.map(drop)
     }
 
     async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {
         let lines: Vec<&str> = types.iter().map(TaskType::as_str).collect();
-        self.publish(&self.keys.wake(), &lines.join("\n")).await
+        self.publish(&self.keys.wake(), &lines.join("\n")).await.map(drop)
+    }
+
+    async fn tell_moves(&self, moves: &[Moved]) -> Result<bool, Error> {
+        let lines: Vec<String> = moves.iter().map(Moved::to_string).collect();
+        Ok(self.publish(&self.keys.moves(), &lines.join("\n")).await? > 0)
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -30,8 +30,7 @@ use super::link::{Channel, Link, LinkId, Place, Up, is_lost, up};
 use super::messages;
 use super::servers::Servers;
 use super::slots::{Address, slot};
-use crate::domain::TaskId;
-use crate::live::hub::{Hub, Interest};
+use crate::live::hub::{Hub, Interest, Subject};
 
 /// How often a server is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -69,10 +68,10 @@ pub(super) async fn run(
             Some((link, push)) = pushes.recv() => subscriber.hear(&link, push),
             Some(done) = subscriber.under_way.next() => subscriber.done(done),
             interest = interests.recv() => match interest {
-                Some(Interest::Watch(task, ready)) => {
-                    subscriber.watch(keys.live(&task), Some((task, ready)));
+                Some(Interest::Watch(subject, ready)) => {
+                    subscriber.watch(keys.of(&subject), Some((subject, ready)));
                 }
-                Some(Interest::Unwatch(task)) => subscriber.unwatch(&keys.live(&task)),
+                Some(Interest::Unwatch(subject)) => subscriber.unwatch(&keys.of(&subject)),
                 // The hub lives as long as this loop.
                 None => return,
             },
@@ -102,7 +101,7 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn watch(&mut self, name: String, topic: Option<(TaskId, watch::Sender<bool>)>) {
+    fn watch(&mut self, name: String, topic: Option<(Subject, watch::Sender<bool>)>) {
         let slot = slot(&name);
         let owner = self.servers.slots().borrow().owner(slot).cloned();
         let channel = Channel { slot, topic, place: Place::Nowhere, was_heard: false };
@@ -264,7 +263,7 @@ impl Subscriber {
         let was_heard = std::mem::replace(&mut channel.was_heard, true);
         match &channel.topic {
             None => self.hub.waiters().wake_all(),
-            Some((task, ready)) if was_heard => self.hub.back(task, ready),
+            Some((subject, ready)) if was_heard => self.hub.back(subject, ready),
             Some((_, ready)) => drop(ready.send_replace(true)),
         }
     }

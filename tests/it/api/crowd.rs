@@ -10,7 +10,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use task_tracker::app::App;
 use task_tracker::clock::Clock;
-use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
+use task_tracker::domain::{
+    Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+};
 use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
@@ -88,6 +90,10 @@ impl Live for Gated {
 
     async fn recheck(&self, task: &TaskId, attempt: Option<u32>) -> Result<(), Error> {
         self.real.recheck(task, attempt).await
+    }
+
+    async fn tell_moves(&self, moves: &[Moved]) -> Result<bool, Error> {
+        self.real.tell_moves(moves).await
     }
 
     async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {

@@ -21,6 +21,7 @@
 //! | `sealing` | what was acknowledged is in the history, however close the end came |
 //! | `early` | entries are sealed while their task runs, and nobody notices; limits of a history |
 //! | `track` | the stream: its frames, where it begins, where it ends |
+//! | `events` | many tasks at once: where each stands, and its progress |
 //! | `look` | what is there of a stream, asked for again and again |
 //! | `filters` | where a stream begins, and what a reader is refused |
 //! | `origins` | headers of a stream, and pages of another origin |
@@ -48,6 +49,7 @@ mod claim;
 mod closing;
 mod crowd;
 mod early;
+mod events;
 mod filters;
 mod idempotency;
 mod joining;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use task_tracker::domain::{Entry, Event, Receipt, StatusChange, TaskId, TaskType, Timestamp};
+use task_tracker::domain::{
+    Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp,
+};
 use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
 use tokio::sync::Semaphore;
 
@@ -181,6 +183,10 @@ impl Live for Faulty {
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {
         self.alive()?.announce(task, event).await
+    }
+
+    async fn tell_moves(&self, moves: &[Moved]) -> Result<bool, Error> {
+        self.alive()?.tell_moves(moves).await
     }
 
     async fn wake(&self, types: &[TaskType]) -> Result<(), Error> {

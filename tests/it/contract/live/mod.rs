@@ -291,6 +291,7 @@ async fn hear(subscription: &mut Subscription) -> Signal {
 async fn event(subscription: &mut Subscription) -> Event {
     match hear(subscription).await {
         Signal::Event(delivery) => delivery.event.clone(),
+        Signal::Moves(_) => panic!("those are of another topic"),
         Signal::Resync => panic!("nothing was missed"),
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn newest_heard(subscription: &mut Subscription) -> u64 {
             Event::Progress(entry) => entry.seq_id,
             Event::Status(_) | Event::Notice(_) | Event::Gap(_) => 0,
         },
-        Signal::Resync => 0,
+        Signal::Moves(_) | Signal::Resync => 0,
     }
 }
 
