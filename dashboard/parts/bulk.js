@@ -38,7 +38,7 @@ export const eligible = (what, selected) => selected.filter(KINDS[what].may);
 const MOST = 1000;
 
 /**
- * @typedef {{ taskId: string, status: number | string, code?: string, title?: string, detail?: string }} Outcome
+ * @typedef {import("../../client.js").Outcome} Outcome
  * @param {import("../../client.js").TaskTracker} api
  * @param {keyof typeof KINDS} what
  * @param {string[]} ids
@@ -50,7 +50,7 @@ async function each(api, what, ids, reason) {
   for (let at = 0; at < ids.length; at += MOST) {
     const some = ids.slice(at, at + MOST);
     const answer = await (what === "cancel" ? api.cancelMany(some, reason ? { reason } : {}) : api.retryMany(some));
-    results.push(.../** @type {Outcome[]} */ (answer.results));
+    results.push(...answer.results);
   }
   return results;
 }
@@ -80,13 +80,13 @@ export async function bulk(api, what, selected) {
 
 /** @param {typeof KINDS["cancel"] | typeof KINDS["retry"]} kind @param {Outcome[]} results */
 async function sayResults(kind, results) {
-  const refused = results.filter(({ status }) => !(Number(status) < 300));
+  const refused = results.filter(({ problem }) => problem);
   const done = results.length - refused.length;
   if (refused.length === 0) return void toast(`${kind.done(done)}.`, { tone: "good" });
   /** @type {Map<string, string[]>} */
   const reasons = new Map();
-  for (const { taskId, code, title, detail } of refused) {
-    const why = title ?? detail ?? code ?? "Refused";
+  for (const { taskId, problem } of refused) {
+    const why = problem?.title ?? "Refused";
     reasons.set(why, [...(reasons.get(why) ?? []), taskId]);
   }
   const items = [...reasons].map(([why, ids]) => h("li", {}, h("b", {}, why), ` · ${tasks(ids.length)}`,

@@ -89,6 +89,23 @@ impl Statement {
         self
     }
 
+    /// Asks Postgres how it would run it whatever the values are, as it runs what it keeps prepared (`force_generic_plan`): to be
+    /// said one after the other on one connection. An `EXPLAIN` of the statement itself would plan for its values.
+    #[must_use]
+    pub fn explained_in_general(self) -> [Self; 3] {
+        let columns = |value: &Value| match value {
+            Value::Table(table) => table.width(),
+            _ => 1,
+        };
+        let nulls = vec!["NULL"; self.values.iter().map(columns).sum()].join(", ");
+        let values = if nulls.is_empty() { nulls } else { format!("({nulls})") };
+        [
+            Self::new(format!("PREPARE asked AS {}", self.sql)),
+            Self::new(format!("EXPLAIN EXECUTE asked {values}")),
+            Self::new("DEALLOCATE asked"),
+        ]
+    }
+
     /// Runs it and says how many rows it touched.
     pub async fn execute(self, on: Executor<'_>) -> Result<u64, Error> {
         let deadline = self.deadline;

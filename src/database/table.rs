@@ -75,6 +75,11 @@ impl Table {
         self.rows == 0
     }
 
+    /// How many columns it has.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
     /// What stands in `FROM` for a table of `columns` that is bound behind `before` other parameters.
     pub fn source(columns: &[(&str, Type)], kind: Kind, before: usize, name: &str) -> String {
         let mut source = String::new();

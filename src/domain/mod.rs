@@ -32,7 +32,7 @@ pub use feed::{Choice, Moved, Position};
 pub use json::JsonObject;
 pub use lease::{Caller, Lease};
 pub use lifecycle::{Status, Transition};
-pub use name::{LeaseToken, Reason, TaskId, TaskType, WorkerId};
+pub use name::{LeaseToken, Reason, Search, TaskId, TaskType, WorkerId};
 pub use once::{Key, Keyed, Receipt};
 pub use places::Places;
 pub use progress::Entry;

@@ -1,6 +1,6 @@
 //! Ids and names that were checked once and need no checking again.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 /// A name broke its rule; `Display` says the rule, in words for the client.
@@ -107,6 +107,41 @@ name! {
         && !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
+name! {
+    /// What somebody looks for in the texts of tasks.
+    Search,
+    "must be 1 to 128 characters without control characters",
+    is_plain_name
+}
+
+impl Search {
+    /// Every way in which it may stand in JSON: as part of the text itself, and inside a string, with other
+    /// characters than ASCII as they are or escaped, as many libraries write them.
+    pub fn in_json(&self) -> Vec<String> {
+        let mut inside = String::with_capacity(self.as_str().len());
+        for character in self.as_str().chars() {
+            if matches!(character, '"' | '\\') {
+                inside.push('\\');
+            }
+            inside.push(character);
+        }
+        let mut escaped = String::with_capacity(inside.len());
+        for character in inside.chars() {
+            if character.is_ascii() {
+                escaped.push(character);
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to memory cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+        let mut ways = vec![self.as_str().to_owned(), inside, escaped];
+        ways.dedup();
+        ways
+    }
+}
+
 impl LeaseToken {
     /// A new one, unguessable (cuid2 hashes what a cryptographic generator gave).
     #[expect(clippy::new_without_default, reason = "there is no default secret")]
@@ -148,6 +183,15 @@ mod tests {
         for wrong in ["", "a b", "ä", "a/b", "{a}", "a\n", &"x".repeat(65)] {
             assert!(wrong.parse::<TaskId>().is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_is_searched_is_looked_for_as_json_may_spell_it() {
+        let ways = |text: &str| text.parse::<Search>().unwrap().in_json();
+        assert_eq!(ways("a B-1"), ["a B-1"]);
+        assert_eq!(ways("\"a\\"), ["\"a\\", "\\\"a\\\\"]);
+        assert_eq!(ways("ä🦀"), ["ä🦀", "\\u00e4\\ud83e\\udd80"]);
+        assert_eq!(ways("\"ä"), ["\"ä", "\\\"ä", "\\\"\\u00e4"]);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::extract::{Id, parse};
+use super::extract::parse;
 use super::idempotency::{Answer, KeyHeader, Sent, say};
 use super::problem::{Code, Problem, problems};
-use super::tasks::{self, RegisterRequest};
+use super::tasks::RegisterRequest;
 use crate::domain::{Task, TaskId, Timestamp};
 use crate::service::Registration;
 
@@ -161,10 +161,4 @@ fn answer(items: &[Item], tasks: &[Option<Task>]) -> Answer {
     let created = results.iter().filter(is_created).count() as u64;
     let failed = results.len() as u64 - created;
     Answer::ok(&BulkResponse { results, created, failed })
-}
-
-/// Reads the task whose id is also the name of this route.
-pub(super) async fn get_the_one_called_bulk(State(api): State<Api>) -> Result<Response, Problem> {
-    let none = |_| Problem::new(Code::TaskNotFound, "there is no such task");
-    tasks::get(State(api), Id("bulk".parse().map_err(none)?)).await
 }

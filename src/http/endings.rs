@@ -111,9 +111,9 @@ pub(super) async fn time_out(
 }
 
 /// Seconds a worker has to end a cancelled task when nothing is said.
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Seconds it may be given at most.
-const LONGEST_GRACE: u64 = 86_400;
+pub(super) const LONGEST_GRACE: u64 = 86_400;
 
 /// How a task is to be cancelled.
 #[derive(Debug, Deserialize, ToSchema)]

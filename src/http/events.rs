@@ -12,9 +12,9 @@ use utoipa::IntoParams;
 
 use super::Api;
 use super::front::Visitor;
+use super::lists::ListedTask;
 use super::problem::{Problem, problems};
 use super::stream::{Format, Told, Written, open, together};
-use super::tasks::ListedTask;
 use super::track::encode;
 use super::wire::StatusSchema;
 use crate::domain::{Choice, Position, Status, Timestamp};

@@ -13,7 +13,7 @@
 //! | `drain` | what a client still sends when its answer is there already |
 //! | `idempotency` | requests that may come twice: their key, and answers given again |
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
-//! | `tasks`, `bulk`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
+//! | `tasks`, `lists`, `bulk`, `many`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
 //! | `overview` | all tasks at a glance; which nodes there are |
 //! | `stream` | what every stream is; `events`: the stream of many tasks |
@@ -36,6 +36,8 @@ pub mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod idempotency;
+mod lists;
+mod many;
 mod observe;
 mod operations;
 mod overview;
@@ -115,8 +117,10 @@ pub struct Limits {
 /// Every route of the API that the OpenAPI document describes.
 fn documented() -> OpenApiRouter<Api> {
     let core = [
-        routes!(tasks::register, tasks::list),
+        routes!(tasks::register, lists::list),
         routes!(bulk::register_bulk),
+        routes!(many::cancel_bulk),
+        routes!(many::retry_bulk),
         routes!(claims::claim),
         routes!(endings::process_timeouts),
         routes!(tasks::get),
@@ -162,15 +166,15 @@ pub fn site(api: Api) -> Site {
             .try_it_out_enabled(true)
             .validator_url("none"),
     );
-    let others = [
-        ("/openapi.json".to_owned(), get(async move || operations::openapi(&text))),
-        // A task may be called `claim` or `bulk`, too; the static routes would hide it.
-        (format!("{BASE_PATH}/tasks/claim"), get(tasks::get_the_one_called_claim)),
-        (format!("{BASE_PATH}/tasks/bulk"), get(bulk::get_the_one_called_bulk)),
-    ];
+    let others = [("/openapi.json".to_owned(), get(async move || operations::openapi(&text)))];
+    // A task may be called like a route, too; the static routes would hide it.
+    let names = ["bulk", "cancel", "claim", "retry"]
+        .map(|name| (format!("{BASE_PATH}/tasks/{name}"), tasks::get_the_one_called(name)));
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
-    for (path, route) in others.into_iter().chain(scripts::routes()).chain(dashboard::routes()) {
+    for (path, route) in
+        others.into_iter().chain(names).chain(scripts::routes()).chain(dashboard::routes())
+    {
         all = all.route(&path, route);
         paths.insert(path);
     }

@@ -1,18 +1,16 @@
 //! All tasks at a glance; which nodes there are.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::extract::Query;
+use super::lists::ListedTask;
 use super::problem::{Problem, problems};
-use super::tasks::ListedTask;
 use super::wire::seconds;
 use crate::domain::{Status, TaskType, Timestamp};
 use crate::service::{Counts, Listed, Node, Overview, Series, Step};
@@ -55,8 +53,12 @@ pub(super) struct OverviewResponse {
     workers: WorkerCounts,
     /// The newest 10 of the tasks that failed or timed out, the latest end first: each as `GET /tasks` lists it, without `params`,
     /// `metadata` and `result`.
-    #[schema(value_type = Vec<Object>)]
-    failures: Vec<Brief>,
+    failures: Vec<ListedTask>,
+}
+
+/// A task as a list has it, without what may be large.
+fn brief(Listed { task, latest }: &Listed) -> ListedTask {
+    ListedTask::new(task.clone(), latest.as_ref()).brief()
 }
 
 /// How many tasks there are of each status.
@@ -127,23 +129,6 @@ struct WorkerCounts {
     holding: u64,
 }
 
-/// A task of the list, without what may be long in it.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Brief(BTreeMap<String, Box<RawValue>>);
-
-impl From<&Listed> for Brief {
-    fn from(Listed { task, latest }: &Listed) -> Self {
-        let whole = ListedTask::new(task.clone(), latest.as_ref());
-        // What was just written reads back: neither fails.
-        let text = serde_json::to_string(&whole).unwrap_or_default();
-        let mut members: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(&text).unwrap_or_default();
-        members.retain(|name, _| !matches!(name.as_str(), "params" | "metadata" | "result"));
-        Self(members)
-    }
-}
-
 fn count(counts: &Counts, status: Status) -> u64 {
     counts.get(&status).copied().unwrap_or(0)
 }
@@ -207,7 +192,7 @@ impl From<&Overview> for OverviewResponse {
                 seen: standing.workers.seen,
                 holding: standing.workers.holding,
             },
-            failures: standing.failures.iter().map(Brief::from).collect(),
+            failures: standing.failures.iter().map(brief).collect(),
         }
     }
 }

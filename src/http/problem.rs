@@ -113,7 +113,7 @@ impl Code {
     }
 
     /// A problem a client might be answered, for the document; of our own faults, all a client is told.
-    fn example(self) -> Problem {
+    pub(super) fn example(self) -> Problem {
         let problem = |detail: &str| Problem::new(self, detail);
         match self {
             Self::MalformedBody => problem("expected `,` or `}` at line 1 column 20"),

@@ -1,23 +1,20 @@
-//! Register, get, list, retry.
+//! Register, get, retry.
 
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum::routing::MethodRouter;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::Api;
-use super::extract::{Id, Query};
+use super::extract::Id;
 use super::idempotency::{Answer, KeyHeader, Sent, SentKey, say};
 use super::problem::{Code, Problem, problems};
-use super::wire::{PAGE, PublicEntry, StatusSchema, TaskFields, TaskResponse, limit, seconds};
-use crate::domain::{
-    Entry, JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId,
-};
-use crate::service::{Cursor, Filter, Registration};
+use super::wire::{StatusSchema, TaskResponse, seconds};
+use crate::domain::{JsonObject, Status, Task, TaskId, TaskType, Terms, Timestamp};
+use crate::service::Registration;
 
 /// Seconds of the longest time a task may be given: a year.
 const LONGEST_TIMEOUT: u64 = 31_536_000;
@@ -27,7 +24,6 @@ const MOST_ATTEMPTS: u32 = 1000;
 problems!(RegisterProblems: MalformedBody, TaskExists, BodyTooLarge, UnsupportedMediaType, ValidationFailed,
     IdempotencyKeyReused);
 problems!(GetProblems: TaskNotFound);
-problems!(ListProblems: ValidationFailed);
 problems!(RetryProblems: TaskNotFound, InvalidTransition, ValidationFailed, IdempotencyKeyReused);
 
 /// A task to register.
@@ -140,116 +136,12 @@ pub(super) async fn get(State(api): State<Api>, Id(id): Id) -> Result<Response, 
     Ok(axum::Json(TaskResponse::from(task)).into_response())
 }
 
-/// Reads the task whose id is also the name of a route.
-pub(super) async fn get_the_one_called_claim(State(api): State<Api>) -> Result<Response, Problem> {
-    let id =
-        "claim".parse().map_err(|_| Problem::new(Code::TaskNotFound, "there is no such task"))?;
-    get(State(api), Id(id)).await
-}
-
-/// Which tasks to list; what is not given filters nothing.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Of this type.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
-    task_type: Option<TaskType>,
-    /// Of this status.
-    #[param(value_type = Option<StatusSchema>)]
-    status: Option<Status>,
-    /// Held by this worker, now or at their end.
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
-    worker_id: Option<WorkerId>,
-    /// Registered after this instant (RFC 3339).
-    #[param(value_type = Option<String>, format = DateTime)]
-    created_after: Option<Timestamp>,
-    /// Registered before this instant (RFC 3339).
-    #[param(value_type = Option<String>, format = DateTime)]
-    created_before: Option<Timestamp>,
-    /// Tasks of a page at most.
-    #[serde(default, deserialize_with = "limit")]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 50)]
-    limit: Option<u32>,
-    /// The `nextCursor` of the page before.
-    #[serde(default, deserialize_with = "cursor")]
-    #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
-}
-
-fn cursor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let cursor = read_cursor(&text);
-    cursor.map(Some).ok_or_else(|| serde::de::Error::custom("must be the nextCursor of a page"))
-}
-
-/// `<microseconds>.<id>`, in base64url, so that nobody takes it for more than it is.
-pub(super) fn write_cursor(cursor: &Cursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}.{}", cursor.created_at.as_micros(), cursor.id))
-}
-
-pub(super) fn read_cursor(text: &str) -> Option<Cursor> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let (micros, id) = text.split_once('.')?;
-    let created_at = Timestamp::from_micros(micros.parse().ok()?)?;
-    Some(Cursor { created_at, id: id.parse().ok()? })
-}
-
-/// A page of tasks, newest first.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ListResponse {
-    items: Vec<ListedTask>,
-    /// Give it as `cursor` for the next page; `null` on the last.
-    next_cursor: Option<String>,
-    /// Only there while the live log is away, and then `false`: a running task's `latestProgress` is the newest
-    /// that is sealed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latest_progress_complete: Option<bool>,
-}
-
-/// A task without its history, but with its newest entry.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ListedTask {
-    #[serde(flatten)]
-    task: TaskFields,
-    /// The newest entry, or `null`.
-    #[schema(value_type = Option<super::wire::ProgressEntry>)]
-    latest_progress: Option<PublicEntry>,
-}
-
-impl ListedTask {
-    pub(super) fn new(task: Task, latest: Option<&Entry>) -> Self {
-        Self { task: TaskFields::new(task, latest), latest_progress: latest.map(PublicEntry::from) }
-    }
-}
-
-/// Lists tasks, newest first.
-#[utoipa::path(get, path = "/tasks", tag = "tasks", params(ListQuery),
-    responses((status = 200, description = "A page", body = ListResponse), ListProblems))]
-pub(super) async fn list(
-    State(api): State<Api>,
-    Query(query): Query<ListQuery>,
-) -> Result<Response, Problem> {
-    let filter = Filter {
-        task_type: query.task_type,
-        status: query.status,
-        worker_id: query.worker_id,
-        // As a client sees them: a task registered in the named millisecond is not after it.
-        created_after: query.created_after.map(Timestamp::end_of_millisecond),
-        created_before: query.created_before,
-        cursor: query.cursor,
-    };
-    let listing = api.tracker.list(&filter, query.limit.unwrap_or(PAGE.0)).await?;
-    let items =
-        listing.items.into_iter().map(|(task, latest)| ListedTask::new(task, latest.as_ref()));
-    let body = ListResponse {
-        items: items.collect(),
-        next_cursor: listing.next.as_ref().map(write_cursor),
-        latest_progress_complete: (!listing.is_complete).then_some(false),
-    };
-    Ok(axum::Json(body).into_response())
+/// Reads the task whose id is also the name of a route, which would hide it.
+pub(super) fn get_the_one_called(name: &'static str) -> MethodRouter<Api> {
+    axum::routing::get(async move |State(api): State<Api>| {
+        let none = |_| Problem::new(Code::TaskNotFound, "there is no such task");
+        get(State(api), Id(name.parse().map_err(none)?)).await
+    })
 }
 
 /// A retry.
@@ -292,19 +184,4 @@ fn retried(parent: &TaskId, child: &Task) -> Answer {
         retry_count: child.retry_count,
     };
     Answer::created(&child.id, &body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_reads_back_and_rubbish_does_not() {
-        let created_at = Timestamp::from_micros(1_763_640_000_123_456).unwrap();
-        let cursor = Cursor { created_at, id: "a.b-c".parse().unwrap() };
-        assert_eq!(read_cursor(&write_cursor(&cursor)), Some(cursor));
-        for rubbish in ["", "x", "MTIz", "4pyT", &URL_SAFE_NO_PAD.encode("9223372036854775807.a")] {
-            assert_eq!(read_cursor(rubbish), None, "{rubbish:?}");
-        }
-    }
 }

@@ -60,7 +60,8 @@ pub(super) struct TaskResponse {
     progress_history_complete: Option<bool>,
 }
 
-/// A task without its history. Absent values are `null`, never missing.
+/// A task without its history. Absent values are `null`, never missing; `metadata`, `params` and `result` are missing where a
+/// list was asked for without them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = TaskFields)]
@@ -74,14 +75,17 @@ pub(super) struct TaskFields {
     #[schema(value_type = StatusSchema)]
     status: Status,
     /// What the registering service wants to find again.
+    #[serde(skip_serializing_if = "Large::is_left_out")]
     #[schema(value_type = Option<Object>)]
-    metadata: Option<JsonObject>,
+    metadata: Large,
     /// What the worker needs.
+    #[serde(skip_serializing_if = "Large::is_left_out")]
     #[schema(value_type = Option<Object>)]
-    params: Option<JsonObject>,
+    params: Large,
     /// What the worker made; only of a completed task.
+    #[serde(skip_serializing_if = "Large::is_left_out")]
     #[schema(value_type = Option<Object>)]
-    result: Option<JsonObject>,
+    result: Large,
     /// What went wrong; only of a failed task.
     #[schema(value_type = Option<Object>)]
     error: Option<JsonObject>,
@@ -155,9 +159,9 @@ impl TaskFields {
             id: task.id,
             task_type: task.task_type,
             status: task.status,
-            metadata: task.metadata,
-            params: task.params,
-            result: task.result,
+            metadata: Large::Read(task.metadata),
+            params: Large::Read(task.params),
+            result: Large::Read(task.result),
             error: task.error,
             timeout_seconds: task.terms.timeout.as_secs(),
             worker_id: task.worker_id,
@@ -180,6 +184,27 @@ impl TaskFields {
             cancel_reason: cancellation.and_then(|wish| wish.reason.clone()),
             cancel_deadline: cancellation.and_then(|wish| wish.deadline),
         }
+    }
+
+    /// The same without what may be large.
+    pub(super) fn brief(self) -> Self {
+        Self { metadata: Large::LeftOut, params: Large::LeftOut, result: Large::LeftOut, ..self }
+    }
+}
+
+/// What a client or a worker put in, which may be large.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Large {
+    /// There is it, or `null`.
+    Read(Option<JsonObject>),
+    /// It was not read, and is not there.
+    LeftOut,
+}
+
+impl Large {
+    fn is_left_out(&self) -> bool {
+        matches!(self, Self::LeftOut)
     }
 }
 

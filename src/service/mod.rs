@@ -12,6 +12,7 @@
 //! | `finish` | complete, fail, time out; settle what a crash left |
 //! | `ends` | ends that come at the same moment |
 //! | `cancel` | end a task before it is done |
+//! | `many` | cancel or retry many, each as if it came alone |
 //! | `sweep` | what passes without anybody's word: deadlines, leases, graces, stalls |
 //! | `query` | get a task with its history; list tasks |
 //! | `track` | the stream: history joined to live |
@@ -33,6 +34,7 @@ mod error;
 mod feed;
 mod finish;
 mod lease;
+mod many;
 mod memory;
 mod nodes;
 mod once;
@@ -62,6 +64,7 @@ use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use feed::{Detail, Feed, TaskNow, Telling, Told, Wish};
+pub use many::Fate;
 pub use nodes::Identity;
 pub use once::Said;
 pub use outage::Outage;
@@ -75,7 +78,7 @@ pub use why::Why;
 pub use workers::Worker;
 
 pub use crate::live::{Delivery, Limits as LogLimits, Room};
-pub use crate::storage::{Cursor, Filter, Listed, Node, progress_scope};
+pub use crate::storage::{By, Cursor, Filter, Listed, Node, Order, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]

@@ -1,9 +1,19 @@
 //! Get a task with its history; list tasks.
 
+use std::time::{Duration, Instant};
+
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Task, TaskId};
 use crate::live;
-use crate::storage::{Cursor, Filter, Listed, Sealed};
+use crate::storage::{Cursor, Filter, Listed, Page, Sealed};
+
+/// Tasks that are looked at for one page at most, where no index carries what is asked for.
+const MOST_LOOKED_AT: u32 = 20_000;
+/// The first of them, and those of one statement at most: each looks at four times as many as the one before, for what is
+/// found soon should cost little.
+const LOOK: (u32, u32) = (250, 4000);
+/// For how long there is a next look: tasks may have texts of a megabyte, and a statement its deadline.
+const LOOKING: Duration = Duration::from_secs(1);
 
 pub(super) use crate::live::PAGE_ENTRIES as PAGE;
 
@@ -21,7 +31,7 @@ pub struct Tracked {
 /// A page of tasks.
 #[derive(Debug)]
 pub struct Listing {
-    /// Tasks, newest first, each with its newest entry.
+    /// Tasks in the order that was asked for, each with its newest entry.
     pub items: Vec<(Task, Option<Entry>)>,
     /// Whether they are the newest indeed: while the live log is away, a running task has its newest sealed one.
     pub is_complete: bool,
@@ -106,16 +116,11 @@ impl Tracker {
         }
     }
 
-    /// A page of tasks, newest first, each with its newest entry.
+    /// A page of tasks, each with its newest entry. Where no index carries what is asked for it may have fewer than `limit`, or
+    /// none, and not be the last. A task whose very id is searched for is the first of the first page.
     #[tracing::instrument(level = "debug", name = "tasks.list", skip_all)]
     pub async fn list(&self, filter: &Filter, limit: u32) -> Result<Listing> {
-        // One more than asked for tells whether there is another page.
-        let mut listed = self.storage.list(filter, limit + 1).await?;
-        let is_last = listed.len() <= limit as usize;
-        listed.truncate(limit as usize);
-        let behind =
-            |last: &Listed| Cursor { created_at: last.task.created_at, id: last.task.id.clone() };
-        let next = if is_last { None } else { listed.last().map(behind) };
+        let Page { items: listed, next } = self.walked(filter, limit).await?;
         let (items, is_complete) = self.with_latest(listed).await?;
         Ok(Listing { items, is_complete, next })
     }
@@ -150,6 +155,38 @@ impl Tracker {
             })
             .collect();
         Ok((items, is_complete))
+    }
+
+    /// Looks further until the page is full, or enough was looked at.
+    async fn walked(&self, filter: &Filter, limit: u32) -> Result<Page> {
+        let (mut filter, mut page) = (filter.clone(), self.named(filter).await?);
+        let (begun, mut look, mut left) = (Instant::now(), LOOK.0, MOST_LOOKED_AT);
+        loop {
+            let missing = limit - u32::try_from(page.items.len()).unwrap_or(limit).min(limit);
+            if missing == 0 {
+                return Ok(page);
+            }
+            let further = self.storage.list(&filter, missing, look.min(left)).await?;
+            page.items.extend(further.items);
+            page.next.clone_from(&further.next);
+            left = left.saturating_sub(look);
+            if further.next.is_none() || left == 0 || begun.elapsed() > LOOKING {
+                return Ok(page);
+            }
+            filter.cursor = further.next;
+            look = (look * 4).min(LOOK.1);
+        }
+    }
+
+    /// Where a list begins: before all others with the task whose very id is searched for, however far that would be.
+    async fn named(&self, filter: &Filter) -> Result<Page> {
+        let search = filter.search.as_ref().filter(|_| filter.cursor.is_none());
+        let Some(id) = search.and_then(|text| text.as_str().parse().ok()) else {
+            return Ok(Page::default());
+        };
+        let items: Vec<_> = self.storage.list_one(filter, &id).await?.into_iter().collect();
+        // A page of one may be full with it.
+        Ok(Page { items, next: Some(Cursor::beginning(filter.order)) })
     }
 }
 

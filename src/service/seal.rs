@@ -151,12 +151,11 @@ impl Tracker {
         let mut sealed = 0;
         for _ in 0..LEFT_PAGES {
             let cursor = self.rounds.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let filter = Filter { status: Some(Status::InProgress), cursor, ..Filter::default() };
-            let page = self.storage.list(&filter, LEFT_PAGE).await?;
-            let is_last = page.len() < LEFT_PAGE as usize;
-            let behind = page.last().filter(|_| !is_last).map(|last| &last.task);
-            let cursor =
-                behind.map(|task| Cursor { created_at: task.created_at, id: task.id.clone() });
+            let statuses = vec![Status::InProgress];
+            let filter = Filter { statuses, cursor, ..Filter::default() };
+            // An index carries that: nothing is looked at in vain.
+            let page = self.storage.list(&filter, LEFT_PAGE, LEFT_PAGE).await?;
+            let (page, cursor) = (page.items, page.next);
             let tasks: Vec<TaskId> = page.iter().map(|listed| listed.task.id.clone()).collect();
             let newest = self.live.last_seq_ids(&tasks).await?;
             let is_left = |newest: u64, latest: Option<&Entry>| {
@@ -168,6 +167,7 @@ impl Tracker {
                 .filter(|(listed, newest)| is_left(*newest, listed.latest.as_ref()));
             let left = left.map(|(listed, _)| listed.task.id.clone()).collect();
             sealed += self.seal_tasks(left).await?;
+            let is_last = cursor.is_none();
             *self.rounds.0.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
             if is_last {
                 break;

@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 7] = [
+const FILES: [(i64, &str, &str, &str); 8] = [
     (
         1,
         "core",
@@ -53,6 +53,12 @@ const FILES: [(i64, &str, &str, &str); 7] = [
         "overview",
         include_str!("../../migrations/postgres/0007_overview.sql"),
         include_str!("../../migrations/sqlite/0007_overview.sql"),
+    ),
+    (
+        8,
+        "lists",
+        include_str!("../../migrations/postgres/0008_lists.sql"),
+        include_str!("../../migrations/sqlite/0008_lists.sql"),
     ),
 ];
 

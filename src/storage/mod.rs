@@ -10,6 +10,7 @@
 //! | `row` | a task as a row |
 //! | `idempotency` | what was answered to requests that may come twice |
 //! | `lists` | keyset pages and counts |
+//! | `walk` | how a list is said in SQL: as a walk along one index |
 //! | `moves` | what has moved lately |
 //! | `entries` | sealed history, page by page |
 //! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
@@ -39,6 +40,7 @@ mod register;
 mod row;
 mod sealing;
 mod tasks;
+mod walk;
 mod workers;
 
 pub use crate::database::Error;
@@ -48,7 +50,7 @@ pub use claim::Claim;
 pub use entries::Sealed;
 pub use generations::Memories;
 pub use idempotency::{Outcome, progress_scope};
-pub use lists::{Cursor, Filter, Listed};
+pub use lists::{By, Cursor, Filter, Listed, Order, Page};
 pub use nodes::Node;
 pub use overview::{Active, EndedTasks, Ends, Lately, Queue, Stretch};
 pub use sealing::Loss;

@@ -1,14 +1,16 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
+use std::time::Duration;
+
 use super::claim::{offers_statements, take_statement};
-use super::lists::list_statement;
 use super::moves::{moved_statement, running_statement};
 use super::overview::{
     Stretch, active_statement, count_ended_statement, ended_statement, failures_statement,
     registered_statement, workers_statement,
 };
+use super::walk::Walk;
 use super::workers::held_statement;
-use super::{Claim, Cursor, Due, Error, Filter, Selection, Storage, unreadable};
+use super::{By, Claim, Cursor, Due, Error, Filter, Order, Selection, Storage, unreadable};
 use crate::database::{Kind, Statement};
 use crate::domain::{Lease, Status, TaskId, TaskType, Timestamp, WorkerId};
 
@@ -19,9 +21,6 @@ impl Storage {
         let kind = self.database.kind();
         let a_type: TaskType = "type-1".parse().map_err(|_| unreadable("a name"))?;
         let a_worker: WorkerId = "worker-1".parse().map_err(|_| unreadable("a name"))?;
-        let cursor = Some(Cursor { created_at: now, id: TaskId::new() });
-        let list =
-            |filter: Filter| list_statement(&Filter { cursor: cursor.clone(), ..filter }, 50);
         let claim = |types: &[TaskType]| Claim {
             types: types.to_vec(),
             worker: a_worker.clone(),
@@ -33,9 +32,6 @@ impl Storage {
         let offers = |claim: &Claim| offers_statements(kind, std::iter::once(claim), &[]).remove(0);
         let an_end = |id: &TaskId| Selection::Free(std::slice::from_ref(id)).statement(kind);
         let sweep = |due: Due| Selection::Due { due, now, limit: 100 }.statement(kind);
-        let by_type = Filter { task_type: Some(a_type.clone()), ..Filter::default() };
-        let by_worker = Filter { worker_id: Some(a_worker.clone()), ..Filter::default() };
-        let by_status = Filter { status: Some(Status::Failed), ..Filter::default() };
         let statements = [
             ("claim of one type", offers(&of_one)),
             ("claim of two types", offers(&of_two)),
@@ -50,15 +46,13 @@ impl Storage {
             ("sweep of the cancelled", sweep(Due::Grace)),
             ("held by workers", held_statement(kind, std::slice::from_ref(&a_worker))),
             ("forgotten answers", self.forget_statement(now)),
-            ("list", list(Filter::default())),
-            ("list by type", list(by_type)),
-            ("list by status", list(by_status)),
-            ("list by worker", list(by_worker)),
             ("what has moved", moved_statement(kind, &[], now, 1000)),
             ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
             ("what runs", running_statement(kind, &[], 1000)),
         ];
-        self.plans_of(statements.into_iter().chain(overview_statements(kind, now))).await
+        let lists = lists(kind, now, &a_type, &a_worker)?;
+        let overview = overview_statements(kind, now);
+        self.plans_of(statements.into_iter().chain(lists).chain(overview)).await
     }
 
     async fn plans_of(
@@ -83,13 +77,15 @@ impl Storage {
             detail: String,
         }
         let lines: Vec<String> = match self.database.kind() {
-            Kind::Postgres => statement
-                .behind("EXPLAIN")
-                .fetch_all::<PostgresPlan>(self.database.reader())
-                .await?
-                .into_iter()
-                .map(|row| row.line)
-                .collect(),
+            Kind::Postgres => {
+                let [prepare, explain, forget] = statement.explained_in_general();
+                let mut transaction = self.database.begin().await?;
+                prepare.execute(transaction.executor()).await?;
+                let rows = explain.fetch_all::<PostgresPlan>(transaction.executor()).await?;
+                forget.execute(transaction.executor()).await?;
+                transaction.roll_back().await?;
+                rows.into_iter().map(|row| row.line).collect()
+            }
             Kind::Sqlite => statement
                 .behind("EXPLAIN QUERY PLAN")
                 .fetch_all::<SqlitePlan>(self.database.reader())
@@ -114,4 +110,60 @@ fn overview_statements(kind: Kind, now: Timestamp) -> [(&'static str, Statement)
         ("overview: failures", failures_statement(kind, 10)),
         ("overview: workers", workers_statement(kind, stretch.from)),
     ]
+}
+
+/// Lists, in the middle of each: along every index, and past what none carries.
+fn lists(
+    kind: Kind,
+    now: Timestamp,
+    task_type: &TaskType,
+    worker: &WorkerId,
+) -> Result<Vec<(&'static str, Statement)>, Error> {
+    let all = Filter::default;
+    let by_type = Filter { task_type: Some(task_type.clone()), ..all() };
+    let by_status = Filter { statuses: vec![Status::Failed], ..all() };
+    let by_statuses = Filter { statuses: vec![Status::Failed, Status::Timeout], ..all() };
+    let by_worker = Filter { worker_id: Some(worker.clone()), ..all() };
+    let of_a_chain = Filter { original_task_id: Some(TaskId::new()), ..all() };
+    // Before whatever there is.
+    let begin = now.minus(Duration::from_hours(90_000));
+    let in_time = Filter { created_after: Some(begin), ..by_type.clone() };
+    let search = "a text".parse().map_err(|_| unreadable("a text"))?;
+    let searched = Filter { search: Some(search), ..all() };
+    let of_both = Filter { worker_id: Some(worker.clone()), ..by_statuses.clone() };
+    let ended = |is_ascending, filter: &Filter| Filter {
+        order: Order { by: By::CompletedAt, is_ascending },
+        ..filter.clone()
+    };
+    let oldest_first = Order { is_ascending: true, ..Order::default() };
+    let filters = [
+        ("list", all()),
+        ("list by type", by_type.clone()),
+        ("list by status", by_status.clone()),
+        ("list by statuses", by_statuses),
+        ("list by worker", by_worker.clone()),
+        ("list of a chain", of_a_chain),
+        ("list, the oldest first", Filter { order: oldest_first, ..all() }),
+        ("list by type and time", in_time),
+        ("list of the ended", ended(false, &all())),
+        ("list of the ended, the oldest first", ended(true, &all())),
+        ("list by worker, of statuses", of_both),
+        ("list, searched", searched.clone()),
+        ("list by type, searched", Filter { search: searched.search, ..by_type.clone() }),
+        ("list of the ended, by type", ended(false, &by_type)),
+        ("list of the ended, by status", ended(false, &by_status)),
+        ("list of the ended, by worker", ended(false, &by_worker)),
+    ];
+    let mut lists = Vec::new();
+    for (name, filter) in filters {
+        let cursor = Cursor { order: filter.order, at: now, id: TaskId::new() };
+        let walk = Walk::new(kind, &Filter { cursor: Some(cursor.clone()), ..filter.clone() });
+        if walk.is_carried() {
+            lists.push((name, walk.tasks(false, None, 50)));
+            continue;
+        }
+        lists.push((name, walk.tasks(true, Some(&Cursor { at: begin, ..cursor }), 50)));
+        lists.push((name, walk.passed(250)));
+    }
+    Ok(lists)
 }

@@ -10,14 +10,27 @@ use crate::domain::{
 /// Every column of a task, by name: `*` would break statements prepared before a migration.
 macro_rules! columns {
     () => {
-        "id, task_type, status, metadata, params, result, error, timeout_seconds, worker_id, \
-         original_task_id, retry_count, attempt, created_at, updated_at, started_at, \
-         completed_at, timeout_at, lease_token, lease_seconds, lease_expires_at, heard_at, \
-         max_attempts, lost_attempts, stall_seconds, stall_check_at, stalled_at, \
-         cancel_requested_at, cancel_reason, cancel_deadline"
+        columns!("metadata, params, result")
+    };
+    ($large:literal) => {
+        concat!(
+            "id, task_type, status, ",
+            $large,
+            ", error, timeout_seconds, worker_id, \
+             original_task_id, retry_count, attempt, created_at, updated_at, started_at, \
+             completed_at, timeout_at, lease_token, lease_seconds, lease_expires_at, heard_at, \
+             max_attempts, lost_attempts, stall_seconds, stall_check_at, stalled_at, \
+             cancel_requested_at, cancel_reason, cancel_deadline"
+        )
     };
 }
-pub(super) use columns;
+/// The same without reading what may be large.
+macro_rules! brief_columns {
+    () => {
+        columns!("NULL AS metadata, NULL AS params, NULL AS result")
+    };
+}
+pub(super) use {brief_columns, columns};
 
 /// A task as a row.
 #[derive(sqlx::FromRow)]

@@ -222,3 +222,29 @@ test("all tasks are seen at a glance, and the nodes that serve them", async () =
   const { items } = await client.nodes();
   assert.deepEqual(items.filter(({ isThis }) => isThis).map(({ mode, openStreams }) => [mode, openStreams]), [["embedded", 0]]);
 });
+
+test("many are listed, cancelled and retried, as they are chosen", async () => {
+  const { results } = await client.registerMany(Array.from({ length: 5 }, (_, n) => ({ taskType: "many", params: { n, text: "a needle" } })));
+  const ids = results.map(({ taskId }) => taskId);
+  await client.start(ids[4], { workerId: "node" });
+  await client.fail(ids[4], { workerId: "node", error: { message: "the disk" } });
+  const cancelled = await client.cancelMany([ids[3], "nobody", ids[4]], { reason: "not needed", graceSeconds: 1 });
+  assert.deepEqual([cancelled.done, cancelled.failed], [1, 2]);
+  assert.deepEqual(cancelled.results.map(({ taskId, status }) => [taskId, status]), [[ids[3], 200], ["nobody", 404], [ids[4], 409]]);
+  assert.deepEqual(cancelled.results.map(({ taskStatus, problem }) => taskStatus ?? problem.code), ["cancelled", "task_not_found", "invalid_transition"]);
+  assert.equal((await client.get(ids[3])).cancelReason, "not needed");
+  const listed = async (filter) => (await client.list({ taskType: "many", ...filter })).items.map(({ id }) => id);
+  assert.deepEqual(await listed({ status: ["failed", "cancelled"] }), [ids[4], ids[3]]);
+  assert.deepEqual(await listed({ status: "pending", order: "asc" }), ids.slice(0, 3));
+  assert.deepEqual(await listed({ sort: "completedAt" }), [ids[3], ids[4]]);
+  assert.deepEqual(await listed({ q: "THE DISK" }), [ids[4]]);
+  const brief = await client.list({ q: "needle", fields: "brief", limit: 2 });
+  assert.deepEqual(brief.items.map((item) => [item.id, "params" in item, item.latestProgress]), [[ids[4], false, null], [ids[3], false, null]]);
+  const next = await client.list({ q: "needle", fields: "brief", limit: 2, cursor: brief.nextCursor });
+  assert.deepEqual(next.items.map(({ id }) => id), [ids[2], ids[1]]);
+  const retried = await client.retryMany([ids[3], ids[4], ids[0]]);
+  assert.deepEqual(retried.results.map(({ status }) => status), [201, 201, 409]);
+  assert.deepEqual(await listed({ originalTaskId: ids[4] }), [retried.results[1].newTaskId, ids[4]]);
+  await assert.rejects(client.cancelMany([ids[0], ids[0]]), (error) => error.status === 422 && error.problem.errors[0].path === "taskIds[1]");
+  await assert.rejects(client.list({ sort: "updatedAt" }), (error) => error.code === "validation_failed");
+});

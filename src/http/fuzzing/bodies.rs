@@ -17,6 +17,7 @@ use crate::http::bulk::BulkRequest;
 use crate::http::claims::{ClaimRequest, HeartbeatRequest, ReleaseRequest, StartRequest};
 use crate::http::endings::{CancelRequest, CompleteRequest, FailRequest, TimeoutRequest};
 use crate::http::extract::parse;
+use crate::http::many::{CancelBulkRequest, RetryBulkRequest};
 use crate::http::problem::{Code, Problem};
 use crate::http::progress::{self, ProgressRequest};
 use crate::http::tasks::RegisterRequest;
@@ -39,6 +40,8 @@ pub fn bodies(input: &[u8]) {
     body(input, as_read::<FailRequest>);
     body(input, as_read::<TimeoutRequest>);
     body(input, as_read::<CancelRequest>);
+    body(input, as_read::<CancelBulkRequest>);
+    body(input, as_read::<RetryBulkRequest>);
     body(input, of_progress);
     body(input, of_many);
 }

@@ -14,13 +14,13 @@ use super::refused;
 use crate::domain::{TaskId, Timestamp};
 use crate::http::explain::WorkersQuery;
 use crate::http::extract::{is_json, media_type, query};
+use crate::http::lists::{ListQuery, read_cursor, write_cursor};
 use crate::http::problem::Code;
 use crate::http::progress::ProgressQuery;
 use crate::http::stream::Format;
-use crate::http::tasks::{ListQuery, read_cursor, write_cursor};
 use crate::http::track::{TrackQuery, start};
 use crate::http::{front, idempotency, observe};
-use crate::service::{Cursor, StartAt};
+use crate::service::{By, Cursor, Order, StartAt};
 
 /// The largest number that is counted exactly.
 const LARGEST: u64 = (1 << 53) - 1;
@@ -79,10 +79,15 @@ fn one<T: DeserializeOwned + Debug>(text: &str, others: &[String]) {
 /// Where that does not hold.
 pub fn cursors(input: &[u8]) {
     if let Some((micros, rest)) = input.split_first_chunk()
-        && let Some(created_at) = Timestamp::from_micros(i64::from_le_bytes(*micros))
+        && let Some(at) = Timestamp::from_micros(i64::from_le_bytes(*micros))
         && let Some(id) = std::str::from_utf8(rest).ok().and_then(|id| id.parse::<TaskId>().ok())
     {
-        reads_back(&Cursor { created_at, id });
+        for by in [By::CreatedAt, By::CompletedAt] {
+            for is_ascending in [false, true] {
+                let order = Order { by, is_ascending };
+                reads_back(&Cursor { order, at, id: id.clone() });
+            }
+        }
     }
     let Ok(text) = std::str::from_utf8(input) else { return };
     for text in [text.to_owned(), URL_SAFE_NO_PAD.encode(text)] {

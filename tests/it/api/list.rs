@@ -209,7 +209,7 @@ async fn a_list_of_what_cannot_be_is_refused(#[values(Embedded, Node, TwoNodes)]
     let (half, doubled) = (&next[..next.len() / 4], format!("{next}{next}"));
     let wrong = [
         ("limit", vec!["0", "101", "-1", "x", "", "1.5", "99999999999999999999"]),
-        ("status", vec!["done", "PENDING", "", "pending,failed"]),
+        ("status", vec!["done", "PENDING", ""]),
         ("createdAfter", vec!["yesterday", "2026-11-20", "", "2026-11-20T12:00:00", "1763640000"]),
         ("createdBefore", vec!["2026-13-01T00:00:00Z", "%00"]),
         (

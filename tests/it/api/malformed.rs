@@ -13,8 +13,10 @@ const BODY_BYTES: usize = 1 << 20;
 const JSON: &str = "application/json";
 
 /// Every call that reads a JSON body; `{id}` is a task in progress.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 10] = [
     "/tasks",
+    "/tasks/cancel",
+    "/tasks/retry",
     "/tasks/claim",
     "/tasks/{id}/start",
     "/tasks/{id}/progress",

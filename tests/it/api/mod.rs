@@ -28,6 +28,8 @@
 //! | `joining` | streams that are opened while entries are appended; slow readers |
 //! | `closing` | streams and waiting workers when their node closes |
 //! | `list` | filters and pages |
+//! | `search` | lists that are searched, sorted, and narrowed by more than one index carries |
+//! | `many` | cancelling and retrying many at once |
 //! | `timeouts` | deadlines, the sweep on request and in the background |
 //! | `limits` | what a client may have at once: connections, streams, places to wait |
 //! | `slow` | clients that begin and do not go on |
@@ -62,6 +64,7 @@ mod lines;
 mod list;
 mod look;
 mod malformed;
+mod many;
 mod nodes;
 mod operations;
 mod origins;
@@ -76,6 +79,7 @@ mod retry;
 mod rubbish;
 mod scripts;
 mod sealing;
+mod search;
 mod slow;
 mod stalls;
 mod timeouts;

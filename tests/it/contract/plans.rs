@@ -142,9 +142,9 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
             faults.push(format!("{name} reads the whole table: {line}"));
         }
         // What a claim sorts are the oldest of each type it asks for, not tasks at large; what workers hold
-        // is sorted by worker, and what an overview groups are counts.
-        let may_sort = ["claim", "held", "overview"].iter().any(|may| name.starts_with(may));
-        if line.contains(sort) && !may_sort {
+        // is sorted by worker, what an overview groups are counts; where a list has several ways, the first of each are put in order.
+        let may_sort = ["claim", "held", "overview", "list by statuses", "list of a chain"];
+        if line.contains(sort) && !may_sort.iter().any(|may| name.starts_with(may)) {
             faults.push(format!("{name} sorts: {line}"));
         }
     }
@@ -170,10 +170,15 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         "sweep of stalls" => "tracker_tasks_stalls",
         "sweep of the cancelled" => "tracker_tasks_cancels",
         "held by workers" | "overview: workers" => "tracker_tasks_held",
-        "list" | "overview: registered by step" => "tracker_tasks_newest",
-        "list by type" => "tracker_tasks_by_type",
-        "list by status" | "what runs" => "tracker_tasks_by_status",
-        "list by worker" => "tracker_tasks_by_worker",
+        "list" | "list, the oldest first" | "list, searched" | "overview: registered by step" => {
+            "tracker_tasks_newest"
+        }
+        "what runs" => "tracker_tasks_by_status",
+        "list of a chain" => "tracker_tasks_retries",
+        name if name.starts_with("list of the ended") => "tracker_tasks_ended",
+        name if name.starts_with("list by type") => "tracker_tasks_by_type",
+        name if name.starts_with("list by status") => "tracker_tasks_by_status",
+        name if name.starts_with("list by worker") => "tracker_tasks_by_worker",
         "what of a type has moved" => "tracker_tasks_returned",
         "overview: what ended" | "overview: ended by step" => "tracker_tasks_ended",
         "overview: failures" => "tracker_tasks_failures",

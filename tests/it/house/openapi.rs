@@ -17,7 +17,9 @@ GET /api/v1/overview overview
 GET /api/v1/tasks list
 POST /api/v1/tasks register
 POST /api/v1/tasks/bulk register_bulk
+POST /api/v1/tasks/cancel cancel_bulk
 POST /api/v1/tasks/claim claim
+POST /api/v1/tasks/retry retry_bulk
 POST /api/v1/tasks/timeouts/process process_timeouts
 GET /api/v1/tasks/{id} get
 POST /api/v1/tasks/{id}/cancel cancel

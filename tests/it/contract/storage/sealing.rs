@@ -178,7 +178,7 @@ async fn what_is_lost_is_noted_once_for_each_loss(
     assert_eq!(store.storage.seal(&task, &[], Some(&loss("d"))).await.unwrap(), 360);
     store.end(&task, Status::Failed, 1, Vec::new()).await;
     assert_eq!(store.storage.seal(&task, &[], Some(&loss("e"))).await.unwrap(), 0);
-    let listed = store.storage.list(&Filter::default(), 10).await.unwrap().remove(0);
+    let listed = store.storage.list(&Filter::default(), 10, 10).await.unwrap().items.remove(0);
     assert_eq!(listed.latest, entries(260, 260, 5).pop());
     assert_eq!(store.storage.last_sealed(&task).await.unwrap(), 360);
 }
