@@ -41,7 +41,10 @@ const FILES: &[(&str, &str, &str)] = files! {
     SCRIPT: "parts/dom.js", "parts/feed.js", "parts/filterbar.js", "parts/filters.js", "parts/loader.js";
     SCRIPT: "parts/refresher.js", "parts/row.js", "parts/selection.js", "parts/tasks.js", "parts/time.js";
     SCRIPT: "parts/toast.js", "parts/virtual.js";
+    SCRIPT: "parts/chain.js", "parts/copy.js", "parts/curl.js", "parts/deeds.js", "parts/follow.js", "parts/head.js", "parts/history.js";
+    SCRIPT: "parts/lines.js", "parts/log.js", "parts/timeline.js", "parts/tree.js";
     SCRIPT: "vendor/uPlot.esm.js";
+    SHEET: "task.css";
     SHEET: "pages.css", "style.css", "vendor/uPlot.min.css";
     DRAWING: "icon.svg";
     TEXT: "vendor/uPlot.LICENSE.txt";

@@ -20,7 +20,7 @@ struct IdRow {
 
 impl Storage {
     /// Tasks of these types (all, if there are none) that have moved since `since`, and when; at most `limit` of each kind of
-    /// move, oldest first. A task may be there several times.
+    /// move. A task may be there several times.
     pub async fn moved_since(
         &self,
         types: &[TaskType],
@@ -94,20 +94,21 @@ pub(super) fn moved_statement(
     );
     let since_it = |column: &str| format!("{column} >= ${since_at}");
     let kinds = [
-        ("created_at", since_it("created_at"), "ORDER BY created_at"),
-        ("completed_at", since_it("completed_at"), "ORDER BY completed_at"),
-        (newest, running, ""),
+        ("created_at", " INDEXED BY tracker_tasks_newest", since_it("created_at")),
+        ("completed_at", " INDEXED BY tracker_tasks_ended", since_it("completed_at")),
+        (newest, " INDEXED BY tracker_tasks_by_status", running),
         // Given back, or lost.
         (
             "updated_at",
+            " INDEXED BY tracker_tasks_returned",
             format!("status = 'pending' AND attempt > 0 AND updated_at >= ${since_at}"),
-            "ORDER BY updated_at",
         ),
     ];
-    let kinds = kinds.map(|(at, condition, order)| {
+    let kinds = kinds.map(|(at, index, condition)| {
+        let by_index = dialect::by_index(kind, index);
         format!(
-            "SELECT * FROM (SELECT id, {at} AS at FROM tracker_tasks
-             WHERE {condition}{of_types} {order} LIMIT ${limit_at}) AS moved"
+            "SELECT * FROM (SELECT id, {at} AS at FROM tracker_tasks{by_index}
+             WHERE {condition}{of_types} LIMIT ${limit_at}) AS moved"
         )
     });
     bind_types(Statement::new(kinds.join(" UNION ALL ")), types).bind(since).bind(limit)

@@ -14,7 +14,7 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const isText = (value) => typeof value === "string" && value.trim() !== "";
 
 /** @param {ProgressEntry} entry */
-function percentOf({ percent, current, total }) {
+export function percentOf({ percent, current, total }) {
   const said = isNumber(percent) ? percent : isNumber(current) && isNumber(total) && total > 0 ? (100 * current) / total : undefined;
   return said === undefined ? undefined : Math.min(100, Math.max(0, said));
 }

@@ -13,7 +13,8 @@ import { words } from "./words.js";
 const EDGE = 8;
 
 const sheets = sheet(HOST_CSS, BAR_CSS, ROWS_CSS, `
-:host { display: inline-block; position: relative; min-inline-size: 0; }
+:host { display: inline-block; min-inline-size: 0; }
+.anchor { display: inline-block; position: relative; }
 button {
   display: inline-flex; align-items: center; gap: 0.5em; min-block-size: 2.25em; padding: 0.3em 0.8em; cursor: pointer;
   border: 1px solid var(--_line); border-radius: var(--_corner); background: var(--_surface);
@@ -57,7 +58,7 @@ export class TaskRecentElement extends TasksElement {
     super();
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = sheets();
-    root.append(this.#button, this.#panel, this.voice.element);
+    root.append(make("div", { class: "anchor" }, this.#button, this.#panel), this.voice.element);
     this.#button.addEventListener("click", () => (this.open = !this.open));
     root.addEventListener("keydown", (event) => this.#key(/** @type {KeyboardEvent} */ (event)));
     root.addEventListener("focusout", (event) => {
@@ -139,7 +140,7 @@ export class TaskRecentElement extends TasksElement {
     const running = this.tasks?.running.size ?? 0;
     const shown = running >= COUNTED ? `${COUNTED - 1}+` : String(running);
     write(this.#name, this.label || words.tasks);
-    write(this.#count, shown);
+    write(this.#count, running === 0 ? "" : shown);
     this.#count.hidden = running === 0;
     write(this.#unseen, running === 0 ? "" : `, ${words.running(shown)}`);
     mark(this.#panel, "aria-label", words.recent);

@@ -79,13 +79,14 @@ export class Tasks {
     });
   }
 
-  /** What is asked of each list: the service lists one type at a time. @param {ListFilter} wish */
-  async #pages(wish) {
+  /** One list for each type and each status: older services list one of each at a time. @param {ListFilter} wish @param {(Status | undefined)[]} statuses */
+  async #pages(wish, statuses) {
     const { taskTypes = [undefined] } = this.#filter;
+    const filters = taskTypes.flatMap((taskType) => statuses.map((status) => ({ ...wish, taskType, status })));
     const { signal } = this.#options;
     for (let failures = 0; ; failures++) {
       try {
-        return await Promise.all(taskTypes.map((taskType) => this.#tracker.list({ taskType, ...wish }, { signal })));
+        return await Promise.all(filters.map((filter) => this.#tracker.list(filter, { signal })));
       } catch (error) {
         signal?.throwIfAborted();
         if (!isPassing(error)) throw error;
@@ -97,9 +98,9 @@ export class Tasks {
 
   /** What is there now takes the place of what was known. */
   async #list() {
-    const wish = { limit: this.#limit, ...(this.#filter.statuses && { status: this.#filter.statuses }) };
-    const running = /** @type {ListFilter} */ ({ limit: COUNTED, status: "in_progress", fields: "brief" });
-    const [pages, counted] = await Promise.all([this.#pages(wish), this.#counts ? this.#pages(running) : []]);
+    const listing = this.#pages({ limit: this.#limit }, this.#filter.statuses ?? [undefined]);
+    const counting = this.#counts ? this.#pages({ limit: COUNTED, fields: "brief" }, ["in_progress"]) : [];
+    const [pages, counted] = await Promise.all([listing, counting]);
     this.running = new Set(counted.flatMap(({ items }) => items.map(({ id }) => id)));
     const listed = pages.flatMap(({ items }) => items).sort((a, b) => (isNewer(a, b) ? -1 : 1));
     this.#hasMore = listed.length > this.#limit || pages.some(({ nextCursor }) => nextCursor !== null);

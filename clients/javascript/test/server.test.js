@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
 import { TaskTracker, TaskTrackerError, track } from "../client.js";
-import { Proxy, Server, timing } from "./harness.js";
+import { Proxy, Server, hurried, timing } from "./harness.js";
 
 let server, proxy, client;
 before(async () => {
@@ -62,18 +62,6 @@ test("a stream that is cut anywhere, again and again, is whole", async () => {
   assert.equal(await isWhole(taskId, events), 250);
   assert.ok(cuts > 10, `${cuts} cuts`);
 });
-
-/** The server asks for a second or more between two streams: a test of many cuts takes that word away. */
-async function hurried(url, init) {
-  const answer = await fetch(url, init);
-  const hasten = new TransformStream({
-    transform(bytes, out) {
-      out.enqueue(Buffer.from(Buffer.from(bytes).toString("latin1").replace(/^retry: \d+$/m, "retry: 1"), "latin1"));
-    },
-  });
-  const { body, ...rest } = { body: answer.body?.pipeThrough(hasten), ok: answer.ok, status: answer.status, headers: answer.headers };
-  return { ...rest, body, url: answer.url, json: () => answer.json() };
-}
 
 test("a proxy that holds streams back is polled through, and streamed through once it does not", async () => {
   const taskId = await server.started();

@@ -132,6 +132,14 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
             faults.push(format!("{name} sorts: {line}"));
         }
     }
+    if name == "what has moved" {
+        for index in ["newest", "ended", "by_status", "returned"] {
+            if !plan.contains(&format!("tracker_tasks_{index}")) {
+                faults.push(format!("{name} does not look into {index}"));
+            }
+        }
+        return faults;
+    }
     let index = match name {
         "claim of one type" | "claim of two types" => "tracker_tasks_claim",
         "what is claimed" | "ends of many" => match kind {
@@ -148,6 +156,8 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         "list by type" => "tracker_tasks_by_type",
         "list by status" => "tracker_tasks_by_status",
         "list by worker" => "tracker_tasks_by_worker",
+        "what of a type has moved" => "tracker_tasks_returned",
+        "what runs" => "tracker_tasks_by_status",
         name => panic!("{name}: which index is it to begin in?"),
     };
     if !plan.contains(index) {

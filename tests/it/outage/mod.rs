@@ -7,10 +7,12 @@
 //! | `postgres` | calls and streams while Postgres is away |
 //! | `unknown` | an end whose commit is not answered |
 //! | `stopped` | a Redis or a Postgres that is killed, a Redis that is stopped in its tracks |
+//! | `feeds` | feeds of many tasks while a dependency is away |
 //! | `embedded` | a database that another process has locked, a disk that is full |
 //! | `health` | health and the log of a node without a dependency |
 
 mod embedded;
+mod feeds;
 mod health;
 mod postgres;
 mod redis;

@@ -1,0 +1,106 @@
+//! Feeds of many tasks while a dependency is away.
+
+use rstest::rstest;
+use serde_json::json;
+
+use super::by_worker;
+use crate::harness::{Event, Events, Fault, Mode, Server, eventually};
+
+async fn feed(server: &Server, node: usize, query: &str) -> Events {
+    let request = server.client().get(server.api_at(node, &format!("/events{query}")));
+    let mut events = Events::open(request).await;
+    assert_eq!(events.next().await.expect("an event").event, "open");
+    events
+}
+
+/// Waits until a task is told to stand there.
+async fn until(events: &mut Events, id: &str, status: &str) -> Event {
+    loop {
+        let event = events.next().await.expect("another event");
+        if event.data["taskId"] == id && event.status() == Some(status) {
+            return event;
+        }
+    }
+}
+
+/// Registers and starts a task at the second node, to which nothing happens.
+async fn started_far_away(server: &Server) -> String {
+    let task = server.post_at(1, "/tasks", json!({ "taskType": "t" })).await.ok();
+    let id = task["taskId"].as_str().expect("an id").to_owned();
+    server.post_at(1, &format!("/tasks/{id}/start"), by_worker()).await.ok();
+    id
+}
+
+#[rstest]
+#[case::refused(Fault::Refused)]
+#[case::black_hole(Fault::BlackHole)]
+#[case::deaf(Fault::Deaf)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_tells_where_tasks_stand_while_redis_is_away(#[case] fault: Fault) {
+    let (server, proxies) = Server::start_behind(Mode::TwoNodes).await;
+    let mut events = feed(&server, 0, "").await;
+    let before = started_far_away(&server).await;
+    until(&mut events, &before, "in_progress").await;
+    proxies.redis.set(fault);
+    let meanwhile = started_far_away(&server).await;
+    until(&mut events, &meanwhile, "in_progress").await;
+    server.post_at(1, &format!("/tasks/{before}/complete"), by_worker()).await.ok();
+    until(&mut events, &before, "completed").await;
+    // One that is opened meanwhile.
+    let mut late = feed(&server, 0, &format!("?taskId={meanwhile}")).await;
+    until(&mut late, &meanwhile, "in_progress").await;
+    let body = json!({ "progress": { "n": 1 }, "workerId": "worker-1" });
+    server.post_at(1, &format!("/tasks/{meanwhile}/progress"), body).await.ok();
+    proxies.redis.set(Fault::None);
+    for events in [&mut events, &mut late] {
+        loop {
+            let event = events.next().await.expect("another event");
+            if event.event == "progress" && event.data["taskId"] == meanwhile {
+                assert_eq!(event.seq_id(), Some(1), "what came meanwhile");
+                break;
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::cut(false)]
+#[case::silent(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_misses_nothing_although_its_subscriptions_are_lost(#[case] silently: bool) {
+    let (server, proxies) = Server::start_behind(Mode::TwoNodes).await;
+    let mut events = feed(&server, 0, "").await;
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        if silently {
+            proxies.redis.hush_subscriptions();
+        } else {
+            proxies.redis.cut_subscriptions();
+        }
+        let id = started_far_away(&server).await;
+        server.post_at(1, &format!("/tasks/{id}/complete"), by_worker()).await.ok();
+        tasks.push(id);
+    }
+    while !tasks.is_empty() {
+        let event = events.next().await.expect("another event");
+        if event.status() == Some("completed") {
+            tasks.retain(|id| event.data["taskId"] != *id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_goes_on_when_postgres_is_back() {
+    let (server, proxies) = Server::start_behind(Mode::TwoNodes).await;
+    let mut events = feed(&server, 0, "").await;
+    proxies.database.set(Fault::Refused);
+    let id = started_far_away(&server).await;
+    server.post_at(1, &format!("/tasks/{id}/complete"), by_worker()).await.ok();
+    // The node has noticed.
+    eventually(|| async {
+        (server.get_at(0, &format!("/tasks/{id}")).await.status == 503).then_some(())
+    })
+    .await;
+    proxies.database.set(Fault::None);
+    until(&mut events, &id, "completed").await;
+}
