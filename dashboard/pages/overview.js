@@ -38,15 +38,15 @@ export async function show(host, context) {
   const notice = h("p", { class: "notice", role: "status", hidden: true });
   const tiles = tileRow();
   const ended = new Chart({
-    title: "Ended", isWhole: true, format: (value) => short.format(value), nothing: "Nothing ended in this time",
+    title: "Throughput", isWhole: true, format: (value) => short.format(value), nothing: "Nothing ended in this time",
     lines: [
-      ...ENDS.map((status) => ({ name: STATUSES[status]?.word ?? status, token: `--${status}`, kind: /** @type {const} */ ("bar") })),
+      ...ENDS.map((status) => ({ name: STATUSES[status]?.word ?? status, token: `--${status}-fill`, kind: /** @type {const} */ ("bar") })),
       { name: "Registered", token: "--muted", kind: "line" },
     ],
   }, signal);
   const took = new Chart({
     title: "Duration", format: rough, nothing: "Nothing was completed in this time",
-    lines: [{ name: "Median", token: "--running", kind: "line" }, { name: "95th percentile", token: "--cancelled", kind: "dash" }],
+    lines: [{ name: "Median", token: "--running", kind: "line" }, { name: "95th percentile", token: "--cancelled-fill", kind: "dash" }],
   }, signal);
   const queues = queueCard();
   const failures = failureCard();

@@ -61,7 +61,7 @@ export function setTaskRow(row, task, { index, isSelected, isActive, hasLeft }) 
   mark(bar, "aria-valuenow", isUnknown ? null : Math.floor(percent ?? 0));
   mark(bar, "aria-valuetext", isUnknown ? "Not known" : `${Math.floor(percent ?? 0)}%`);
   mark(find(".progress-line"), "data-empty", percent === undefined && !isUnknown);
-  /** @type {HTMLElement} */ (bar.firstElementChild).style.transform = isUnknown ? "" : `scaleX(${(percent ?? 0) / 100})`;
+  /** @type {HTMLElement} */ (bar.firstElementChild).style.transform = isUnknown ? "" : `translateX(${(percent ?? 0) - 100}%)`;
   write(find(".percent"), percent === undefined ? "" : `${Math.floor(percent)}%`);
   const says = find(".says");
   const line = lineOf(task);

@@ -1,6 +1,8 @@
 /** A service at work, as pictures of it should have one: of an hour that nobody waits for. */
 
-const TYPES = ["report.build", "invoice.render", "import.customers", "search.reindex", "video.transcode", "mail.digest"];
+const TYPES = ["report.build", "invoice.render", "import.customers", "search.reindex", "video.transcode", "report.build"];
+/** What waits longer than others: nobody works on it. */
+const IDLE = "mail.digest";
 const ERRORS = [
   { message: "The disk is full", path: "/var/lib/exports", code: 28 },
   { message: "Connection to warehouse.internal was refused after 3 attempts" },
@@ -22,6 +24,7 @@ export async function work({ client }) {
     await client.claim({ taskTypes: [taskType], workerId: worker, leaseSeconds: 3600 });
     return taskId;
   };
+  await client.registerMany(Array.from({ length: 14 }, () => ({ taskType: IDLE })));
   for (let n = 0; n < 34; n++) {
     const [taskType, workerId] = [TYPES[(n * n + n) % 4 === 0 ? n % 3 : (n * 5) % 6], `worker-${1 + (n % 6)}`];
     const id = await started(taskType, workerId);
@@ -35,7 +38,7 @@ export async function work({ client }) {
     const workerId = `worker-${1 + n}`;
     await client.progress(await started(taskType, workerId), entry, { workerId });
   }
-  await client.registerMany(Array.from({ length: 9 }, (_, n) => ({ taskType: TYPES[(n * n) % 5] })));
+  await client.registerMany([TYPES[1], TYPES[4]].map((taskType) => ({ taskType })));
 }
 
 const earlier = (time, ms) => (time ? new Date(Date.parse(time) - ms).toISOString() : time);

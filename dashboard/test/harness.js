@@ -42,7 +42,9 @@ export async function picture(page, name) {
   if (!folder) return;
   mkdirSync(folder, { recursive: true });
   const devtools = await page.context().newCDPSession(page);
-  const { data } = await devtools.send("Page.captureScreenshot", { format: "webp", quality: 84 });
+  const { width, height } = page.viewportSize();
+  const clip = { x: 0, y: 0, width, height, scale: await page.evaluate(() => devicePixelRatio) };
+  const { data } = await devtools.send("Page.captureScreenshot", { format: "webp", quality: 84, clip });
   writeFileSync(`${folder}/${name}.webp`, Buffer.from(data, "base64"));
 }
 

@@ -109,13 +109,13 @@ test("the time shown is part of the address, and a chart can be read as a table"
   assert.equal(await chosen(), "15 m");
   await page.goBack();
   await until(async () => (await chosen()) === "24 h", "back");
-  await page.getByRole("button", { name: "Ended as a table" }).click();
-  const table = page.getByRole("region", { name: "Ended, as a table" });
+  await page.getByRole("button", { name: "Throughput as a table" }).click();
+  const table = page.getByRole("region", { name: "Throughput, as a table" });
   assert.deepEqual(await table.locator("thead th").allInnerTexts(), ["Time", "Completed", "Failed", "Timed out", "Cancelled", "Registered"]);
   const completed = await table.locator("tbody tr td:nth-child(2)").allInnerTexts();
   assert.ok(completed.length >= 20 && completed.length <= 200, `${completed.length} rows`);
   assert.equal(completed.reduce((sum, text) => sum + Number(text), 0), 1);
-  await page.getByRole("button", { name: "Ended as a table" }).click();
+  await page.getByRole("button", { name: "Throughput as a table" }).click();
   // Whoever points at the newest step is told its figures.
   const box = await page.locator(".chart .u-over").first().boundingBox();
   await page.mouse.move(box.x + box.width - 3, box.y + 40);
