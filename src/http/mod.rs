@@ -15,6 +15,7 @@
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
 //! | `tasks`, `bulk`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
+//! | `overview` | all tasks at a glance; which nodes there are |
 //! | `stream` | what every stream is; `events`: the stream of many tasks |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
@@ -37,6 +38,7 @@ pub(crate) mod fuzzing;
 mod idempotency;
 mod observe;
 mod operations;
+mod overview;
 mod pace;
 pub mod problem;
 mod progress;
@@ -131,6 +133,8 @@ fn documented() -> OpenApiRouter<Api> {
         routes!(tasks::retry),
         routes!(explain::why),
         routes!(explain::workers),
+        routes!(overview::overview),
+        routes!(overview::nodes),
     ];
     let frame = OpenApiRouter::with_openapi(document::frame());
     core.into_iter()

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
 import { TaskTracker, TaskTrackerError, track } from "../client.js";
-import { Proxy, Server, hurried, timing } from "./harness.js";
+import { Proxy, Server, hurried, timing, until } from "./harness.js";
 
 let server, proxy, client;
 before(async () => {
@@ -204,4 +204,21 @@ test("a worker can be written with it, and whoever asks for the work, too", asyn
   const end = await tracker.start((await tracker.register({ taskType: "b" })).taskId, { workerId: "node" });
   assert.equal((await tracker.complete(end.taskId, { workerId: "node", result: { rows: 1 } })).status, "completed");
   assert.equal((await tracker.get(end.taskId)).result.rows, 1);
+});
+
+test("all tasks are seen at a glance, and the nodes that serve them", async () => {
+  const taskId = await server.started();
+  await client.fail(taskId, { error: { message: "no" } });
+  let overview;
+  // What it says may be a few seconds old.
+  await until(async () => (overview = await client.overview()).failures.some(({ id }) => id === taskId), "the failure");
+  assert.equal(overview.window.stepSeconds, 60);
+  assert.equal(overview.series.length, 61);
+  assert.ok(overview.counts.failed >= 1 && overview.series.some(({ failed }) => failed >= 1));
+  const failure = overview.failures.find(({ id }) => id === taskId);
+  assert.deepEqual([failure.status, failure.error, "params" in failure], ["failed", { message: "no" }, false]);
+  assert.equal((await client.overview({ windowSeconds: 60 })).window.stepSeconds, 1);
+  await assert.rejects(client.overview({ windowSeconds: 59 }), (error) => error.status === 422 && error.problem.errors[0].path === "windowSeconds");
+  const { items } = await client.nodes();
+  assert.deepEqual(items.filter(({ isThis }) => isThis).map(({ mode, openStreams }) => [mode, openStreams]), [["embedded", 0]]);
 });

@@ -39,6 +39,8 @@
 //! | `scripts` | the browser client, as the server gives it to pages |
 //! | `dashboard` | the dashboard, as the server gives it to browsers |
 //! | `why` | why a task stands where it stands; who asks for work |
+//! | `overview` | all tasks at a glance |
+//! | `nodes` | which nodes there are |
 //! | `outage` | a broker that is away |
 
 mod behind;
@@ -60,9 +62,11 @@ mod lines;
 mod list;
 mod look;
 mod malformed;
+mod nodes;
 mod operations;
 mod origins;
 mod outage;
+mod overview;
 mod problems;
 mod progress;
 mod races;
