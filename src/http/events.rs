@@ -268,9 +268,10 @@ mod tests {
         let wish = asked("taskId=a&taskId=b&taskId=a&progress=all&every=2s&follow=false").unwrap();
         assert_eq!((wish.choice.tasks.len(), wish.detail), (2, Detail::All));
         assert_eq!((wish.every, wish.follows), (Duration::from_secs(2), false));
-        let hundred: String = (0..100).map(|n| format!("taskType=t%20{n}&")).collect();
+        let hundred: Vec<String> = (0..100).map(|n| format!("taskType=t%20{n}")).collect();
+        let hundred = hundred.join("&");
         assert_eq!(asked(&hundred).unwrap().choice.types.len(), 100);
-        assert!(asked(&format!("{hundred}taskType=one-more")).is_err());
+        assert!(asked(&format!("{hundred}&taskType=one-more")).is_err());
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Storage {
         let rows: Vec<MovedRow> = moved_statement(self.database.kind(), types, since, limit)
             .fetch_all(self.database.reader())
             .await?;
-        rows.into_iter().map(|row| Ok((id(row.id)?, row.at))).collect()
+        rows.into_iter().map(|row| Ok((id(&row.id)?, row.at))).collect()
     }
 
     /// Tasks of these types (all, if there are none) that run, the newest first.
@@ -38,7 +38,7 @@ impl Storage {
         let rows: Vec<IdRow> = running_statement(self.database.kind(), types, limit)
             .fetch_all(self.database.reader())
             .await?;
-        rows.into_iter().map(|row| id(row.id)).collect()
+        rows.into_iter().map(|row| id(&row.id)).collect()
     }
 
     /// Reads tasks as a list has them; those that are not there are left out.
@@ -54,7 +54,7 @@ impl Storage {
     }
 }
 
-fn id(text: String) -> Result<TaskId, Error> {
+fn id(text: &str) -> Result<TaskId, Error> {
     text.parse().map_err(|_| unreadable("an id"))
 }
 
@@ -92,10 +92,10 @@ pub(super) fn moved_statement(
         "status = 'in_progress' AND (updated_at >= ${since_at} OR stalled_at >= ${since_at}
              OR cancel_requested_at >= ${since_at})"
     );
-    let since_it = |column: &str| format!("{column} >= ${since_at}");
+    let begins = |column: &str| format!("{column} >= ${since_at}");
     let kinds = [
-        ("created_at", " INDEXED BY tracker_tasks_newest", since_it("created_at")),
-        ("completed_at", " INDEXED BY tracker_tasks_ended", since_it("completed_at")),
+        ("created_at", " INDEXED BY tracker_tasks_newest", begins("created_at")),
+        ("completed_at", " INDEXED BY tracker_tasks_ended", begins("completed_at")),
         (newest, " INDEXED BY tracker_tasks_by_status", running),
         // Given back, or lost.
         (

@@ -47,7 +47,10 @@ impl Storage {
             ("held by workers", held_statement(kind, std::slice::from_ref(&a_worker))),
             ("forgotten answers", self.forget_statement(now)),
             ("what has moved", moved_statement(kind, &[], now, 1000)),
-            ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
+            (
+                "what of a type has moved",
+                moved_statement(kind, std::slice::from_ref(&a_type), now, 1000),
+            ),
             ("what runs", running_statement(kind, &[], 1000)),
         ];
         let lists = lists(kind, now, &a_type, &a_worker)?;

@@ -1,6 +1,6 @@
 /** The newest tasks of a filter, live, from one list and one stream. It knows no page. */
 
-/** @import { EventsOptions, ListFilter, Status, TaskItem } from "../client.js" */
+/** @import { EventsOptions, Status, TaskItem } from "../client.js" */
 
 import { TaskTracker, backoffMs, events } from "../client.js";
 import { isPassing } from "../client/link.js";
@@ -102,7 +102,7 @@ export class Tasks {
     const running = /** @type {const} */ ({ limit: COUNTED, status: "in_progress", fields: "brief" });
     const counting = this.#counts ? this.#pages((of) => this.#tracker.list({ ...of, ...running }, { signal })) : [];
     const [pages, counted] = await Promise.all([listing, counting]);
-    this.running = new Set(counted.flatMap(({ items }) => items.map(({ id }) => id)));
+    this.running = new Set(counted.flatMap(({ items }) => items).map(({ id }) => id));
     const listed = pages.flatMap(({ items }) => items).sort((a, b) => (isNewer(a, b) ? -1 : 1));
     this.#hasMore = listed.length > this.#limit || pages.some(({ nextCursor }) => nextCursor !== null);
     const known = new Map(this.items.map((item) => [item.task.id, item]));

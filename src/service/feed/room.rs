@@ -193,16 +193,15 @@ impl Tracker {
     pub(super) fn sit(&self, choice: Choice) -> Seat {
         self.feeds.listeners.here();
         let mut seats = self.feeds.seats();
-        let heard = match &seats.herald {
-            Some((heard, _)) => heard.subscribe(),
-            None => {
-                let (tell, heard) = broadcast::channel(RING);
-                let stop = self.closing.child_token();
-                let herald = Herald::new(self.clone(), tell.clone());
-                self.detached.spawn(stop.clone().run_until_cancelled_owned(herald.run()));
-                seats.herald = Some((tell, stop));
-                heard
-            }
+        let heard = if let Some((tell, _)) = &seats.herald {
+            tell.subscribe()
+        } else {
+            let (tell, heard) = broadcast::channel(RING);
+            let stop = self.closing.child_token();
+            let herald = Herald::new(self.clone(), tell.clone());
+            self.detached.spawn(stop.clone().run_until_cancelled_owned(herald.run()));
+            seats.herald = Some((tell, stop));
+            heard
         };
         let number = seats.next;
         seats.next += 1;
