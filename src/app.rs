@@ -17,7 +17,7 @@ use crate::http::{self, Api, Readers, Shared};
 use crate::live::embedded::EmbeddedLive;
 use crate::live::redis::RedisLive;
 use crate::live::{Hub, Live};
-use crate::service::{Bounds, LogLimits, Room, Tracker};
+use crate::service::{Bounds, Identity, LogLimits, Room, Tracker};
 use crate::storage::{Storage, migrations};
 use crate::{background, telemetry};
 
@@ -123,11 +123,17 @@ async fn compose(
         room: Room { waiters: front.waiting_claims, types: front.waiting_types },
         log: LogLimits { entries: config.task_entries, bytes: config.task_bytes },
     };
-    let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds);
+    let readers = Readers::new(&front);
+    let mode = match &config.mode {
+        Mode::Embedded { .. } => "embedded",
+        Mode::Node { .. } => "node",
+    };
+    let identity = Identity::new(mode, host_name(), clock.now(), readers.count());
+    let tracker = Tracker::new(storage, wrap(stores.live), stores.hub, clock, bounds, identity);
     let api = Shared {
         tracker,
         limits: config.limits,
-        readers: Arc::new(Readers::new(&front)),
+        readers: Arc::new(readers),
         front,
         figures: telemetry::figures().context("the figures cannot be recorded")?,
         cors: config.cors_origins.clone(),
@@ -187,6 +193,11 @@ impl Stores {
             }
         }
     }
+}
+
+/// What the machine is called, as `hostname` says it.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Two processes in one folder would each keep fences of their own: the second is refused.

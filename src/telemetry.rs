@@ -87,6 +87,11 @@ fn describe() {
         "Reads of the log and the task that streams asked for"
     );
     describe_counter!("stream_reads_done_total", "Reads done for them: the others were shared");
+    describe_counter!(
+        "overview_reads_asked_total",
+        "Overviews that were asked for and not at hand"
+    );
+    describe_counter!("overview_reads_done_total", "Reads done for them: the others were shared");
     describe_counter!("claims_refused_total", "Claims that could not wait: as many wait as may");
     describe_counter!("connections_refused_total", "Connections for which there was no place");
     describe_counter!(

@@ -1,3 +1,11 @@
+import type {
+  CallOptions, Caller, Changed, ClaimedTask, ListFilter, NewTask, ServiceNode, Outcomes, Overview, Page, Registered, Standing, Task, TaskItem, Why, Worker,
+} from "./types/calls.js";
+import type { Events, EventsOptions } from "./types/events.js";
+
+export * from "./types/calls.js";
+export * from "./types/events.js";
+
 /** Where a task stands. Statuses that a later server adds are possible. */
 export type Status = "pending" | "in_progress" | EndStatus | (string & {});
 /** How a task may have ended. */
@@ -168,152 +176,6 @@ export function backoffMs(
   random?: () => number,
 ): number;
 
-export interface CallOptions {
-  signal?: AbortSignal;
-  /** With the same key a request is done once, however often it is sent; for 24 hours. Not for `claim`, `heartbeat` and `cancel`. */
-  idempotencyKey?: string;
-}
-
-/** Who calls: where a task has a worker, that one. */
-export interface Caller {
-  workerId?: string;
-  /** What the claim or the start gave: refused with `lease_lost` once its attempt is over. */
-  leaseToken?: string;
-}
-
-/** What every answer to a worker says. */
-export interface Standing {
-  leaseExpiresAt: string | null;
-  /** Whether somebody wants the task to end. */
-  cancelRequested: boolean;
-  serverTime: string;
-}
-export interface Changed extends Standing {
-  taskId: string;
-  status: Status;
-  updatedAt: string;
-}
-
-export interface TaskFields {
-  id: string;
-  taskType: string;
-  status: Status;
-  metadata: JsonObject | null;
-  params: JsonObject | null;
-  result: JsonObject | null;
-  error: JsonObject | null;
-  timeoutSeconds: number;
-  workerId: string | null;
-  originalTaskId: string | null;
-  retryCount: number;
-  createdAt: string;
-  updatedAt: string;
-  startedAt: string | null;
-  completedAt: string | null;
-  timeoutAt: string;
-  attempt: number;
-  maxAttempts: number;
-  lostAttempts: number;
-  leaseSeconds: number | null;
-  leaseExpiresAt: string | null;
-  lastHeartbeatAt: string | null;
-  stallSeconds: number | null;
-  stalledAt: string | null;
-  cancelRequestedAt: string | null;
-  cancelReason: string | null;
-  cancelDeadline: string | null;
-}
-export interface Task extends TaskFields {
-  progressHistory: ProgressEntry[];
-  /** `false` while entries that are not sealed yet cannot be read. */
-  progressHistoryComplete?: false;
-}
-export interface ClaimedTask extends Task {
-  leaseToken: string | null;
-  cancelRequested: boolean;
-  serverTime: string;
-}
-
-export interface NewTask {
-  taskType: string;
-  taskId?: string;
-  metadata?: JsonObject;
-  params?: JsonObject;
-  timeoutSeconds?: number;
-  maxAttempts?: number;
-  stallSeconds?: number;
-}
-export interface Registered {
-  taskId: string;
-  status: Status;
-  createdAt: string;
-  timeoutAt: string;
-}
-export interface Page<Item> {
-  items: Item[];
-  nextCursor: string | null;
-}
-export interface ListFilter {
-  taskType?: string;
-  /** One of these. */
-  status?: Status | Status[];
-  workerId?: string;
-  /** The first task of a chain of retries, and all retries. */
-  originalTaskId?: string;
-  /** What an id begins with, or type, worker, metadata, params or error hold. A page may then hold little or nothing and not be the last. */
-  q?: string;
-  createdAfter?: string;
-  createdBefore?: string;
-  completedAfter?: string;
-  completedBefore?: string;
-  /** By `completedAt` only what has ended. */
-  sort?: "createdAt" | "completedAt";
-  order?: "desc" | "asc";
-  /** `brief`: without `metadata`, `params` and `result`. */
-  fields?: "all" | "brief";
-  limit?: number;
-  cursor?: string | null;
-}
-/** A task in a list. */
-export type ListedTask = TaskFields & { latestProgress: ProgressEntry | null };
-/** The same without what may be large. */
-export type BriefTask = Omit<ListedTask, "metadata" | "params" | "result">;
-/** What became of one of many tasks, at its `index`: as if it had come alone. */
-export type Outcome<Done> =
-  | ({ index: number; taskId: string; status: 200 | 201; problem?: undefined } & Done)
-  | { index: number; taskId: string; status: 404 | 409 | 500 | 503; problem: JsonObject & { code: string; detail: string } };
-export interface Outcomes<Done> {
-  results: Outcome<Done>[];
-  done: number;
-  failed: number;
-}
-
-export interface Why extends Standing {
-  taskId: string;
-  status: Status;
-  code: string;
-  explanation: string;
-  workerId: string | null;
-  attempt: number;
-  lostAttempts: number;
-  maxAttempts: number;
-  lastHeartbeatAt: string | null;
-  lastProgressAt: string | null;
-  latestProgress: ProgressEntry | null;
-  stalledAt: string | null;
-  cancelDeadline: string | null;
-  timeoutAt: string;
-  ahead: number | null;
-  typePolledAt: string | null;
-  typePolledBy: string | null;
-}
-export interface Worker {
-  workerId: string;
-  taskTypes: string[];
-  lastSeenAt: string;
-  holds: { taskId: string; taskType: string; attempt: number; startedAt: string | null; leaseExpiresAt: string | null }[];
-}
-
 /** Calls one service; each method is one request, and rejects with a `TaskTrackerError` where it is refused. */
 export class TaskTracker {
   constructor(options?: ClientOptions);
@@ -326,9 +188,8 @@ export class TaskTracker {
   ): Promise<{ results: (JsonObject & { status: number | Status; taskId?: string })[]; created: number; failed: number }>;
   /** With its whole history. */
   get(id: string, call?: CallOptions): Promise<Task>;
-  /** Newest first, unless another order is asked for. The last page is the one whose `nextCursor` is `null`. */
-  list(filter: ListFilter & { fields: "brief" }, call?: CallOptions): Promise<Page<BriefTask>>;
-  list(filter?: ListFilter & { fields?: "all" }, call?: CallOptions): Promise<Page<ListedTask>>;
+  /** Newest first. */
+  list(filter?: ListFilter, call?: CallOptions): Promise<Page<TaskItem>>;
 
   /** The oldest pending task of these types, or `null` if there is none after `waitSeconds`. */
   claim(
@@ -358,26 +219,24 @@ export class TaskTracker {
     body?: Caller & { reason?: string; force?: boolean; graceSeconds?: number },
     call?: CallOptions,
   ): Promise<Changed & { cancelDeadline: string | null }>;
-  /** At most 1000 different ones, each as if alone. */
-  cancelMany(
-    ids: string[],
-    body?: { reason?: string; force?: boolean; graceSeconds?: number },
-    call?: CallOptions,
-  ): Promise<Outcomes<{ taskStatus: Status; updatedAt: string; cancelDeadline: string | null }>>;
   timeOut(id: string, call?: CallOptions): Promise<Changed>;
   retry(
     id: string,
     call?: CallOptions,
   ): Promise<{ newTaskId: string; originalTaskId: string; status: Status; retryCount: number }>;
-  /** At most 1000 different ones, each as if alone. */
-  retryMany(
-    ids: string[],
-    call?: CallOptions,
-  ): Promise<Outcomes<{ newTaskId: string; originalTaskId: string; retryCount: number }>>;
 
   why(id: string, call?: CallOptions): Promise<Why>;
   workers(page?: { limit?: number; cursor?: string | null }, call?: CallOptions): Promise<Page<Worker>>;
 
-  /** The function of that name, with the options of this client. */
+  /** Up to 1,000 at once. */
+  cancelMany(taskIds: string[], body?: { reason?: string; force?: boolean; graceSeconds?: number }, call?: CallOptions): Promise<Outcomes>;
+  retryMany(taskIds: string[], call?: CallOptions): Promise<Outcomes>;
+  /** Ends what is overdue, as the server does by itself every few seconds. */
+  processTimeouts(call?: CallOptions): Promise<{ processedCount: number }>;
+  overview(query?: { windowSeconds?: number }, call?: CallOptions): Promise<Overview>;
+  nodes(call?: CallOptions): Promise<{ items: ServiceNode[] }>;
+
+  /** The functions of these names, with the options of this client. */
+  events<P extends object = ProgressEntry>(options?: EventsOptions<P>): Events<P>;
   track<P extends object = ProgressEntry>(taskId: string, options?: TrackOptions<P>): Tracking<P>;
 }

@@ -6,12 +6,13 @@
  * everything back. What is public is described, with its types, in `client.d.ts`.
  */
 
-/** @import { CallOptions, ClientOptions, End, TaskEvent, TrackOptions } from "./client.js" */
+/** @import { CallOptions, ClientOptions, End, EventsOptions, FeedEvent, TaskEvent, TrackOptions } from "./client.js" */
 
+import { Feed } from "./client/feed.js";
 import { Follower } from "./client/follow.js";
 import { Endpoint } from "./client/wire.js";
 
-export { backoffMs } from "./client/follow.js";
+export { backoffMs } from "./client/link.js";
 export { EventStreamParser } from "./client/parser.js";
 export { TaskTrackerError } from "./client/wire.js";
 
@@ -24,26 +25,40 @@ async function dispatch(event, { onEvent, onProgress, onStatus, onGap, onNotice 
   else await onNotice?.(event);
 }
 
-export const track = /** @type {typeof import("./client.js").track} */ (taskId, options = {}) => {
-  const follower = new Follower(taskId, options);
+/** @param {FeedEvent} event @param {EventsOptions} options */
+async function distribute(event, { onEvent, onOpen, onTask, onProgress, onGap, onResync }) {
+  await onEvent?.(event);
+  if (event.event === "open") await onOpen?.(event.data, event);
+  else if (event.event === "task") await onTask?.(event.data, event);
+  else if (event.event === "progress") await onProgress?.(event.taskId, event.data, event);
+  else if (event.event === "gap") await onGap?.(event.taskId, event.data, event);
+  else if (event.event === "resync") await onResync?.(event);
+}
+
+/**
+ * To be iterated, or awaited for what is said at the end.
+ * @template Event, Outcome
+ * @param {{ source: AsyncIterable<Event>, tell: (event: Event) => Promise<void>, listens: boolean, end: () => Outcome, name: string }} what
+ */
+function following({ source, tell, listens, end, name }) {
   const events = (async function* () {
-    for await (const event of follower.events()) {
-      await dispatch(event, options);
+    for await (const event of source) {
+      await tell(event);
       yield event;
     }
   })();
   let isIterated = false;
-  /** @type {Promise<End> | undefined} */
+  /** @type {Promise<Outcome> | undefined} */
   let outcome;
   const run = () => (outcome ??= drain());
   const drain = async () => {
     while (!(await events.next()).done);
-    return /** @type {End} */ (follower.end);
+    return end();
   };
-  const listens = [options.onEvent, options.onProgress, options.onStatus, options.onGap, options.onNotice].some(Boolean);
   // With listeners it runs by itself, unless the caller iterates: that begins before this does.
   if (listens) queueMicrotask(() => isIterated || run());
-  return {
+  /** @type {Promise<Outcome> & AsyncIterable<Event>} */
+  const made = {
     then: (kept, failed) => run().then(kept, failed),
     catch: (failed) => run().catch(failed),
     finally: (over) => run().finally(over),
@@ -51,8 +66,25 @@ export const track = /** @type {typeof import("./client.js").track} */ (taskId, 
       isIterated = true;
       return events;
     },
-    [Symbol.toStringTag]: "Tracking",
+    [Symbol.toStringTag]: name,
   };
+  return made;
+}
+
+export const track = /** @type {typeof import("./client.js").track} */ (taskId, options = {}) => {
+  const follower = new Follower(taskId, options);
+  const listens = [options.onEvent, options.onProgress, options.onStatus, options.onGap, options.onNotice].some(Boolean);
+  const tell = (/** @type {TaskEvent} */ event) => dispatch(event, options);
+  const end = () => /** @type {End} */ (follower.end);
+  return following({ source: follower.events(), tell, listens, end, name: "Tracking" });
+};
+
+export const events = /** @type {typeof import("./client.js").events} */ (options = {}) => {
+  const listens = [options.onEvent, options.onOpen, options.onTask, options.onProgress, options.onGap, options.onResync].some(Boolean);
+  const tell = (/** @type {FeedEvent} */ event) => distribute(event, options);
+  // It has no end, but a refusal or the signal.
+  const end = () => /** @type {never} */ (undefined);
+  return following({ source: new Feed(options).events(), tell, listens, end, name: "Events" });
 };
 
 /** A part of a path. @param {string} id */
@@ -76,7 +108,7 @@ export class TaskTracker {
   /** @type {Declared["get"]} */
   get = (id, call) => this.#get(of(id), {}, call);
   /** @type {Declared["list"]} */
-  list = (filter, call) => this.#get("tasks", filter, call);
+  list = ({ status, ...filter } = {}, call) => this.#get("tasks", { ...filter, status: Array.isArray(status) ? status.join() : status }, call);
   /** @type {Declared["claim"]} */
   claim = (wish, call) => this.#post("tasks/claim", wish, call);
   /** @type {Declared["start"]} */
@@ -94,18 +126,26 @@ export class TaskTracker {
   heartbeat = (id, body, call) => this.#post(`${of(id)}/heartbeat`, body, call);
   /** @type {Declared["cancel"]} */
   cancel = (id, body, call) => this.#post(`${of(id)}/cancel`, body, call);
-  /** @type {Declared["cancelMany"]} */
-  cancelMany = (ids, body, call) => this.#post("tasks/cancel", { ...body, taskIds: ids }, call);
   /** @type {Declared["timeOut"]} */
   timeOut = (id, call) => this.#post(`${of(id)}/timeout`, {}, call);
   /** @type {Declared["retry"]} */
   retry = (id, call) => this.#post(`${of(id)}/retry`, undefined, call);
-  /** @type {Declared["retryMany"]} */
-  retryMany = (ids, call) => this.#post("tasks/retry", { taskIds: ids }, call);
   /** @type {Declared["why"]} */
   why = (id, call) => this.#get(`${of(id)}/why`, {}, call);
   /** @type {Declared["workers"]} */
   workers = (page, call) => this.#get("workers", page, call);
+  /** @type {Declared["cancelMany"]} */
+  cancelMany = (taskIds, body, call) => this.#post("tasks/cancel", { ...body, taskIds }, call);
+  /** @type {Declared["retryMany"]} */
+  retryMany = (taskIds, call) => this.#post("tasks/retry", { taskIds }, call);
+  /** @type {Declared["processTimeouts"]} */
+  processTimeouts = (call) => this.#post("tasks/timeouts/process", {}, call);
+  /** @type {Declared["overview"]} */
+  overview = (query, call) => this.#get("overview", query, call);
+  /** @type {Declared["nodes"]} */
+  nodes = (call) => this.#get("nodes", {}, call);
+  /** @type {Declared["events"]} */
+  events = (options) => events({ ...this.#options, ...options });
   /** @type {Declared["track"]} */
   track = (id, options) => track(id, { ...this.#options, ...options });
 

@@ -30,7 +30,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 12] {
+fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 13] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -104,6 +104,12 @@ fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 12] {
             name: "gauge_tasks",
             every: seconds(15),
             round: |tracker| async move { tracker.gauge_tasks().await }.boxed(),
+        },
+        // Says that this node is there.
+        Duty {
+            name: "note_node",
+            every: seconds(5),
+            round: |tracker| async move { tracker.note_node().await }.boxed(),
         },
     ]
 }

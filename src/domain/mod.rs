@@ -11,10 +11,12 @@
 //! | [`once`] | [`Key`]: a request that may come twice and is done once |
 //! | [`progress`] | [`Entry`]: one numbered line of a task's history |
 //! | [`places`] | [`Places`]: where in the memory of the live log tasks are |
+//! | [`histogram`] | how long things took, as counts of buckets |
 //! | [`feed`] | [`Choice`]: which tasks a feed tells of, and [`Position`]: how far it has come |
 //! | [`stream`] | [`Event`] on a task's stream, and [`Join`]: history to live without hole or repeat |
 
 pub mod feed;
+pub mod histogram;
 pub mod json;
 pub mod lease;
 pub mod lifecycle;

@@ -15,14 +15,17 @@
 //! | `observe` | what happens around every request: correlation id, span, figures, panics |
 //! | `tasks`, `lists`, `bulk`, `many`, `claims`, `progress`, `endings`, `track` | the handlers of the core |
 //! | `explain` | why a task stands where it stands; who asks for work |
+//! | `overview` | all tasks at a glance; which nodes there are |
 //! | `stream` | what every stream is; `events`: the stream of many tasks |
 //! | `operations` | health, metrics |
 //! | [`document`] | the OpenAPI document |
 //! | `scripts` | the browser client and its elements |
+//! | `dashboard` | the page at `/`, made of them |
 //! | `fuzzing` | what must hold of whatever a client sends; in no server |
 
 mod bulk;
 mod claims;
+mod dashboard;
 pub mod document;
 mod drain;
 mod endings;
@@ -37,6 +40,7 @@ mod lists;
 mod many;
 mod observe;
 mod operations;
+mod overview;
 mod pace;
 pub mod problem;
 mod progress;
@@ -133,6 +137,8 @@ fn documented() -> OpenApiRouter<Api> {
         routes!(tasks::retry),
         routes!(explain::why),
         routes!(explain::workers),
+        routes!(overview::overview),
+        routes!(overview::nodes),
     ];
     let frame = OpenApiRouter::with_openapi(document::frame());
     core.into_iter()
@@ -166,7 +172,8 @@ pub fn site(api: Api) -> Site {
         .map(|name| (format!("{BASE_PATH}/tasks/{name}"), tasks::get_the_one_called(name)));
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
-    for (path, route) in others.into_iter().chain(names).chain(scripts::routes()) {
+    let others = others.into_iter().chain(names);
+    for (path, route) in others.chain(scripts::routes()).chain(dashboard::routes()) {
         all = all.route(&path, route);
         paths.insert(path);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Front;
@@ -14,6 +15,8 @@ pub struct Readers {
     most: usize,
     most_per_client: usize,
     open: Mutex<Open>,
+    /// How many there are in all, for whoever wants to know.
+    count: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +76,12 @@ impl Readers {
     /// Nobody yet, and as many as `front` says at most.
     pub fn new(front: &Front) -> Self {
         let (most, most_per_client) = (front.streams, front.streams_per_client);
-        Self { most, most_per_client, open: Mutex::default() }
+        Self { most, most_per_client, open: Mutex::default(), count: Arc::default() }
+    }
+
+    /// How many streams are open at any time.
+    pub fn count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
     }
 
     /// Takes a place for a client.
@@ -94,6 +102,7 @@ impl Readers {
             return Err(Problem::new(Code::TooManyStreams, detail));
         }
         open.in_all += 1;
+        self.count.store(open.in_all, Ordering::Relaxed);
         open.by_client.insert(client, of_client + 1);
         Ok(Place { readers: Arc::clone(self), client })
     }
@@ -121,6 +130,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.readers.lock();
         open.in_all -= 1;
+        self.readers.count.store(open.in_all, Ordering::Relaxed);
         if let Some(streams) = open.by_client.get_mut(&self.client) {
             *streams -= 1;
             if *streams == 0 {
@@ -164,12 +174,13 @@ mod tests {
         assert_eq!(code(readers.admit(a)), Code::TooManyStreams);
         let third = readers.admit(b).unwrap();
         assert_eq!(code(readers.admit(c)), Code::Unavailable);
-        assert_eq!(third.crowd(), 3);
+        assert_eq!((third.crowd(), readers.count().load(Ordering::Relaxed)), (3, 3));
         drop(first);
         let fourth = readers.admit(c).unwrap();
         assert_eq!(code(readers.admit(a)), Code::Unavailable);
         drop((second, third, fourth));
         let open = readers.lock();
         assert_eq!((open.in_all, open.by_client.len()), (0, 0));
+        assert_eq!(readers.count().load(Ordering::Relaxed), 0);
     }
 }

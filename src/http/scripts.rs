@@ -18,26 +18,40 @@ macro_rules! scripts {
     };
 }
 
-const SCRIPTS: [(&str, &str); 6] = scripts![
+const SCRIPTS: [(&str, &str); 17] = scripts![
     "client.js",
+    "client/feed.js",
     "client/follow.js",
+    "client/link.js",
     "client/parser.js",
     "client/view.js",
     "client/wire.js",
     "elements.js",
+    "elements/bar.js",
+    "elements/dom.js",
+    "elements/list.js",
+    "elements/progress.js",
+    "elements/recent.js",
+    "elements/rows.js",
+    "elements/tasks.js",
+    "elements/watching.js",
+    "elements/words.js",
 ];
+
+/// The type of a module.
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The path of each module, and its route.
 pub(super) fn routes() -> impl Iterator<Item = (String, MethodRouter<Api>)> {
     SCRIPTS.into_iter().map(|(path, text)| {
         let tag = tag(text);
-        let route = get(async move |headers: HeaderMap| answer(text, &tag, &headers));
+        let route = get(async move |headers: HeaderMap| answer(text, SCRIPT, &tag, &headers));
         (path.to_owned(), route)
     })
 }
 
 /// An entity tag (RFC 9110, 8.8.3) of the text.
-fn tag(text: &str) -> HeaderValue {
+pub(super) fn tag(text: &str) -> HeaderValue {
     use std::fmt::Write;
     let mut tag = String::from("\"");
     for byte in &Sha256::digest(text)[..12] {
@@ -49,7 +63,13 @@ fn tag(text: &str) -> HeaderValue {
     HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"none\""))
 }
 
-fn answer(text: &'static str, tag: &HeaderValue, headers: &HeaderMap) -> Response {
+/// The text, which is of this type; or that the client has it already.
+pub(super) fn answer(
+    text: &'static str,
+    kind: &'static str,
+    tag: &HeaderValue,
+    headers: &HeaderMap,
+) -> Response {
     let caching = [
         (header::ETAG, tag.clone()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -57,8 +77,8 @@ fn answer(text: &'static str, tag: &HeaderValue, headers: &HeaderMap) -> Respons
     if is_known(tag, headers) {
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
-    let content_type = HeaderValue::from_static("text/javascript; charset=utf-8");
     let nosniff = HeaderValue::from_static("nosniff");
+    let content_type = HeaderValue::from_static(kind);
     let kind = [(header::CONTENT_TYPE, content_type), (header::X_CONTENT_TYPE_OPTIONS, nosniff)];
     (caching, kind, text).into_response()
 }

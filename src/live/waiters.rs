@@ -73,6 +73,11 @@ impl Waiters {
         }
     }
 
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.lock().waiting
+    }
+
     /// The types somebody waits for.
     pub fn types(&self) -> Vec<TaskType> {
         self.lock().by_type.keys().cloned().collect()

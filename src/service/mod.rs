@@ -19,6 +19,8 @@
 //! | `shared` | what many streams read at the same moment, read once |
 //! | `feed` | many tasks at once: where each stands now, and its progress |
 //! | `workers` | who asks for work, and holds what |
+//! | `overview` | all tasks at a glance |
+//! | `nodes` | which nodes there are |
 //! | `why` | why a task stands where it stands |
 //! | `watch` | what this node looks after: lost ends, lost wakes, figures |
 //! | `batches` | what callers share a round trip for |
@@ -34,8 +36,10 @@ mod finish;
 mod lease;
 mod many;
 mod memory;
+mod nodes;
 mod once;
 mod outage;
+mod overview;
 mod progress;
 mod query;
 mod register;
@@ -61,8 +65,10 @@ pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use feed::{Detail, Feed, TaskNow, Telling, Told, Wish};
 pub use many::Fate;
+pub use nodes::Identity;
 pub use once::Said;
 pub use outage::Outage;
+pub use overview::{Counts, Overview, Series, Standing, Step};
 pub use progress::Accepted;
 pub use query::{Listing, Tracked};
 pub use register::Registration;
@@ -72,7 +78,7 @@ pub use why::Why;
 pub use workers::Worker;
 
 pub use crate::live::{Delivery, Limits as LogLimits, Room};
-pub use crate::storage::{By, Cursor, Filter, Order, progress_scope};
+pub use crate::storage::{By, Cursor, Filter, Listed, Node, Order, progress_scope};
 
 /// The service; cheap to clone, for every request does.
 #[derive(Debug, Clone)]
@@ -101,6 +107,8 @@ pub struct Parts {
     /// Whether wakes and announcements are heard: they may be lost, and are not worth a line each.
     hints: Arc<Outage>,
     reads: shared::Reads,
+    overviews: overview::Overviews,
+    identity: Identity,
     /// Who follows many tasks at once.
     feeds: feed::Room,
     unsealed: seal::Unsealed,
@@ -127,6 +135,7 @@ impl Tracker {
         hub: Arc<Hub>,
         clock: Clock,
         bounds: Bounds,
+        identity: Identity,
     ) -> Self {
         let (detached, hints) = (TaskTracker::new(), Arc::<Outage>::default());
         let room = feed::Room::default();
@@ -141,6 +150,8 @@ impl Tracker {
             roll: workers::Roll::default(),
             hints,
             reads: shared::Reads::new(),
+            overviews: overview::Overviews::new(),
+            identity,
             unsealed: seal::Unsealed::default(),
             rounds: seal::Rounds::default(),
             generations: memory::Generations::default(),
@@ -164,6 +175,7 @@ impl Tracker {
         self.detached.close();
         self.detached.wait().await;
         self.live.shut_down().await;
+        self.say_farewell().await;
         self.storage.close().await;
     }
 

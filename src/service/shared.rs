@@ -72,10 +72,10 @@ impl Reads {
         let (durable, live) =
             (Arc::new(Semaphore::new(TURNS.0)), Arc::new(Semaphore::new(TURNS.1)));
         Self {
-            ended: Shared::new(&durable, PATIENCE),
-            sealed: Shared::new(&durable, PATIENCE),
-            newest: Shared::new(&live, PATIENCE),
-            past: Shared::new(&live, PATIENCE),
+            ended: Shared::new("stream", &durable, PATIENCE),
+            sealed: Shared::new("stream", &durable, PATIENCE),
+            newest: Shared::new("stream", &live, PATIENCE),
+            past: Shared::new("stream", &live, PATIENCE),
         }
     }
 }
@@ -123,7 +123,9 @@ type Asking<V> = oneshot::Sender<std::result::Result<V, Arc<Error>>>;
 
 /// Reads of one kind, by what is read.
 #[derive(Debug)]
-struct Shared<K, V> {
+pub(super) struct Shared<K, V> {
+    /// Whose reads these are, as they are counted.
+    whose: &'static str,
     /// A name is here while one of its reads is under way or waits for its turn.
     gathering: Mutex<HashMap<K, Vec<Asking<V>>>>,
     turns: Arc<Semaphore>,
@@ -135,12 +137,21 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + 'static,
 {
-    fn new(turns: &Arc<Semaphore>, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { gathering: Mutex::default(), turns: Arc::clone(turns), patience })
+    pub(super) fn new(
+        whose: &'static str,
+        turns: &Arc<Semaphore>,
+        patience: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { whose, gathering: Mutex::default(), turns: Arc::clone(turns), patience })
     }
 
     /// What `read` says when it is done at some time from now on. Every `read` of one key must be the same.
-    async fn read<F, R>(self: &Arc<Self>, key: K, tasks: &TaskTracker, read: F) -> Result<V>
+    pub(super) async fn read<F, R>(
+        self: &Arc<Self>,
+        key: K,
+        tasks: &TaskTracker,
+        read: F,
+    ) -> Result<V>
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<V>> + Send + 'static,
@@ -156,7 +167,7 @@ where
             }
             is_first
         };
-        metrics::counter!("stream_reads_asked_total").increment(1);
+        metrics::counter!(format!("{}_reads_asked_total", self.whose)).increment(1);
         if is_first {
             // On a task of its own: the first to ask may hang up, and the others wait on.
             tasks.spawn(Arc::clone(self).run(key, read));
@@ -178,12 +189,12 @@ where
             let Some(asking) = self.begin(&key) else { return };
             let said = match turn {
                 Ok(Ok(_turn)) => {
-                    metrics::counter!("stream_reads_done_total").increment(1);
+                    metrics::counter!(format!("{}_reads_done_total", self.whose)).increment(1);
                     // A read that panics must not leave its name behind: nobody would read it again.
                     let said = AssertUnwindSafe(read()).catch_unwind().await;
                     said.unwrap_or_else(|_| Err(Error::Internal("a shared read panicked".into())))
                 }
-                _ => Err(Error::Unavailable("too many reads of streams wait".into())),
+                _ => Err(Error::Unavailable("too many reads wait for their turn".into())),
             };
             let said = said.map_err(Arc::new);
             for asking in asking {
@@ -257,7 +268,7 @@ mod tests {
         }
 
         fn with_patience(patience: Duration) -> Self {
-            let shared = Shared::new(&Arc::new(Semaphore::new(1)), patience);
+            let shared = Shared::new("test", &Arc::new(Semaphore::new(1)), patience);
             Self { log: Arc::default(), shared, tasks: TaskTracker::new() }
         }
 

@@ -180,3 +180,21 @@ pub(super) fn forget_answers(kind: Kind) -> &'static str {
         }
     }
 }
+
+/// In which step the instant of `column` is, from 0: steps of `$3` seconds that begin with `$1`.
+pub(super) fn step_of(kind: Kind, column: &str) -> String {
+    match kind {
+        Kind::Postgres => {
+            format!("CAST(floor(date_part('epoch', {column} - $1) / $3) AS bigint)")
+        }
+        Kind::Sqlite => format!("({column} - $1) / ($3 * 1000000)"),
+    }
+}
+
+/// The microseconds between the instants of two columns, as an integer.
+pub(super) fn micros_between(kind: Kind, from: &str, to: &str) -> String {
+    match kind {
+        Kind::Postgres => format!("CAST(date_part('epoch', {to} - {from}) * 1000000 AS bigint)"),
+        Kind::Sqlite => format!("({to} - {from})"),
+    }
+}

@@ -16,6 +16,8 @@
 //! | `sealing` | how entries are added to it: without an overlap, and without a hole that is not said |
 //! | `generations` | when the live log lost its memory, or one of them |
 //! | `workers` | who polls for work |
+//! | `overview` | how many tasks stand where, and a window of figures |
+//! | `nodes` | which nodes there are |
 //! | `plans` | how the databases would run what must stay cheap |
 //! | `dialect` | what Postgres and SQLite say differently, each with its reason |
 //!
@@ -31,6 +33,8 @@ mod idempotency;
 mod lists;
 pub mod migrations;
 mod moves;
+mod nodes;
+mod overview;
 mod plans;
 mod register;
 mod row;
@@ -47,6 +51,8 @@ pub use entries::Sealed;
 pub use generations::Memories;
 pub use idempotency::{Outcome, progress_scope};
 pub use lists::{By, Cursor, Filter, Listed, Order, Page};
+pub use nodes::Node;
+pub use overview::{Active, EndedTasks, Ends, Lately, Queue, Stretch};
 pub use sealing::Loss;
 pub use tasks::Measured;
 pub use workers::{Polled, Seen};

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::claim::{offers_statements, take_statement};
 use super::moves::{moved_statement, running_statement};
+use super::overview::{
+    Stretch, active_statement, count_ended_statement, ended_statement, failures_statement,
+    registered_statement, workers_statement,
+};
 use super::walk::Walk;
 use super::workers::held_statement;
 use super::{By, Claim, Cursor, Due, Error, Filter, Order, Selection, Storage, unreadable};
@@ -46,9 +50,16 @@ impl Storage {
             ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
             ("what runs", running_statement(kind, &[], 1000)),
         ];
-        let lists = lists(kind, now, &a_type, &a_worker)?;
+        let statements = statements.into_iter().chain(overview_statements(kind, now));
+        self.plans_of(statements.chain(lists(kind, now, &a_type, &a_worker)?)).await
+    }
+
+    async fn plans_of(
+        &self,
+        statements: impl Iterator<Item = (&str, Statement)>,
+    ) -> Result<Vec<(String, String)>, Error> {
         let mut plans = Vec::new();
-        for (name, statement) in statements.into_iter().chain(lists) {
+        for (name, statement) in statements {
             plans.push((name.to_owned(), self.plan(statement).await?));
         }
         Ok(plans)
@@ -84,6 +95,20 @@ impl Storage {
         };
         Ok(lines.join("\n"))
     }
+}
+
+/// What the overview asks: of a window, and of all there is.
+fn overview_statements(kind: Kind, now: Timestamp) -> [(&'static str, Statement); 6] {
+    let hour = std::time::Duration::from_hours(1);
+    let stretch = Stretch { from: now.minus(hour), to: now, step_seconds: 60 };
+    [
+        ("overview: what waits and runs", active_statement(kind)),
+        ("overview: what ended", count_ended_statement(stretch.from, now, 1_000_000)),
+        ("overview: registered by step", registered_statement(kind, stretch)),
+        ("overview: ended by step", ended_statement(kind, stretch)),
+        ("overview: failures", failures_statement(kind, 10)),
+        ("overview: workers", workers_statement(kind, stretch.from)),
+    ]
 }
 
 /// Lists, in the middle of each: along every index, and past what none carries.

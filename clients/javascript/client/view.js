@@ -1,6 +1,6 @@
 /** What is to be shown of a task, from its events. Pure: it knows no page, and time is an argument. */
 
-/** @import { JsonObject, ProgressEntry, Status, TaskEvent } from "../client.js" */
+/** @import { JsonObject, ProgressEntry, Status, TaskEvent, TaskItem } from "../client.js" */
 
 const ENDS = new Set(["completed", "failed", "timeout", "cancelled"]);
 /** The rate is that of this time, or of this many entries if those took longer. */
@@ -14,7 +14,7 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const isText = (value) => typeof value === "string" && value.trim() !== "";
 
 /** @param {ProgressEntry} entry */
-function percentOf({ percent, current, total }) {
+export function percentOf({ percent, current, total }) {
   const said = isNumber(percent) ? percent : isNumber(current) && isNumber(total) && total > 0 ? (100 * current) / total : undefined;
   return said === undefined ? undefined : Math.min(100, Math.max(0, said));
 }
@@ -34,6 +34,8 @@ export class TaskView {
   level = undefined;
   /** Why it is not well. @type {{ text: string, details?: JsonObject } | undefined} */
   error = undefined;
+  /** The number of the newest entry. */
+  seqId = 0;
   isStalled = false;
   isCancelling = false;
   /** It cannot be followed. */
@@ -60,14 +62,31 @@ export class TaskView {
     else if (event.event === "cancel_requested") this.isCancelling = true;
   }
 
+  /**
+   * The whole of it at once, as lists and events have it. When its newest entry was made they do not say, so it says nothing of a rate.
+   * @param {TaskItem} task
+   */
+  stand({ status, error, cancelReason, cancelRequestedAt, stalledAt, latestProgress }) {
+    if (latestProgress && latestProgress.seqId > this.seqId) this.#progress(latestProgress);
+    if (status !== this.status) this.#change({ status, ...(error && { error }), ...(status === "cancelled" && cancelReason && { reason: cancelReason }) });
+    this.isStalled = status === "in_progress" && stalledAt !== null;
+    this.isCancelling = status === "in_progress" && cancelRequestedAt !== null;
+  }
+
+  /** What the server's clock shows, as far as it is known. @param {number} now */
+  there(now) {
+    return this.#ahead === -Infinity ? now : now + this.#ahead;
+  }
+
   /** Nothing more will be known. @param {string} text */
   refuse(text) {
     this.isRefused = true;
     this.error = { text };
   }
 
-  /** @param {ProgressEntry} entry @param {number} at */
-  #progress(entry, at) {
+  /** @param {ProgressEntry} entry @param {number} [at] */
+  #progress(entry, at = NaN) {
+    this.seqId = entry.seqId;
     // That it began may have been said while nobody listened.
     if (!this.isEnd) this.status = "in_progress";
     this.isStalled = false;
@@ -76,7 +95,7 @@ export class TaskView {
       this.message = entry.message;
       this.level = isText(entry.level) ? entry.level.toLowerCase() : undefined;
     }
-    if (isNumber(entry.etaSeconds) && entry.etaSeconds >= 0) this.#eta = { at, ms: entry.etaSeconds * 1000 };
+    if (isNumber(entry.etaSeconds) && entry.etaSeconds >= 0 && isNumber(at)) this.#eta = { at, ms: entry.etaSeconds * 1000 };
     const percent = percentOf(entry);
     if (percent === undefined) return;
     const { current, total } = entry;
@@ -84,6 +103,7 @@ export class TaskView {
     // It began anew.
     if (percent < (this.percent ?? 0)) this.#samples = [];
     this.percent = percent;
+    if (!isNumber(at)) return;
     this.#samples.push({ at, percent });
     const isOld = () => this.#samples.length > WINDOW.samples && at - (this.#samples[1]?.at ?? at) > WINDOW.ms;
     while (isOld() || this.#samples.length > WINDOW.most) this.#samples.shift();

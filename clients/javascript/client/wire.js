@@ -92,7 +92,10 @@ export class Endpoint {
   async send(path, { method, headers = {}, query = {}, body, signal }) {
     const url = new URL(path, this.root);
     for (const [name, value] of Object.entries(query)) {
-      if (value !== undefined && value !== null) url.searchParams.set(name, String(value));
+      // Several of one name are alternatives.
+      for (const one of Array.isArray(value) ? value : [value]) {
+        if (one !== undefined && one !== null) url.searchParams.append(name, String(one));
+      }
     }
     const all = new Headers(typeof this.headers === "function" ? await this.headers() : this.headers);
     for (const [name, value] of Object.entries(headers)) all.set(name, value);

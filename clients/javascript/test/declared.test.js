@@ -1,7 +1,7 @@
 /** What is declared is what is there: types, names, the package. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -9,6 +9,8 @@ import { fileURLToPath } from "node:url";
 
 const folder = fileURLToPath(new URL("..", import.meta.url));
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+/** All that is imported by somebody. */
+const modules = ["client.js", "elements.js", ...["client", "elements"].flatMap((name) => readdirSync(join(folder, name)).map((file) => `${name}/${file}`).sort())];
 const run = (...args) => {
   try {
     execFileSync(process.execPath, [tsc, ...args], { cwd: folder, encoding: "utf8" });
@@ -33,9 +35,10 @@ test("the declarations are those of the modules", () => {
       `export const ${name}: Record<keyof typeof declared_${name}, unknown> = found_${name};\n` +
       `export const back_${name}: Record<keyof typeof found_${name}, unknown> = declared_${name};`);
     lines.push(
-      'import type { TaskTracker as Declared, TrackOptions, Tracking } from "../../client.js";',
+      'import type { Events, EventsOptions, TaskTracker as Declared, TrackOptions, Tracking } from "../../client.js";',
       "export const tracker: Declared = new found_client.TaskTracker();",
       "export const track: <P extends object>(taskId: string, options?: TrackOptions<P>) => Tracking<P> = found_client.track;",
+      "export const events: <P extends object>(options?: EventsOptions<P>) => Events<P> = found_client.events;",
     );
     writeFileSync(join(out, "check.ts"), lines.join("\n"));
     run(join(out, "check.ts"), "--noEmit", "--strict", "--target", "ES2022", "--module", "NodeNext", "--skipLibCheck");
@@ -45,16 +48,17 @@ test("the declarations are those of the modules", () => {
 });
 
 test("the elements can be loaded where there is no page", async () => {
-  assert.equal(typeof (await import("task-tracker-client/elements.js")).TaskProgressElement, "function");
+  const elements = await import("task-tracker-client/elements.js");
+  assert.deepEqual(Object.entries(elements).map(([name, value]) => [name, typeof value]), ["TaskListElement", "TaskProgressElement", "TaskRecentElement"].map((name) => [name, "function"]));
 });
 
 test("the package has all that it imports, and nothing else", () => {
   const listed = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json"], { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
   const expected = [
-    "LICENSE", "README.md", "client.d.ts", "client.js", "client/follow.js", "client/parser.js", "client/view.js", "client/wire.js",
-    "elements.d.ts", "elements.js", "package.json",
+    "LICENSE", "README.md", "client.d.ts", "client.js", ...modules.filter((file) => file.includes("/")),
+    "elements.d.ts", "elements.js", "package.json", "types/calls.d.ts", "types/events.d.ts",
   ];
-  assert.deepEqual(listed[0].files.map(({ path }) => path).sort(), expected);
+  assert.deepEqual(listed[0].files.map(({ path }) => path).sort(), expected.sort());
   const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
   const cargo = readFileSync(join(folder, "../../Cargo.toml"), "utf8");
   assert.match(cargo, new RegExp(`^version = "${version}"$`, "m"), "the client and the server have one version");
@@ -62,7 +66,7 @@ test("the package has all that it imports, and nothing else", () => {
 });
 
 test("no file is too long to be proofread, and the lock names no registry", () => {
-  const files = ["client.js", "client.d.ts", "elements.js", "elements.d.ts", "client/follow.js", "client/parser.js", "client/view.js", "client/wire.js"];
+  const files = [...modules, "client.d.ts", "elements.d.ts", "types/calls.d.ts", "types/events.d.ts"];
   for (const file of files) {
     const lines = readFileSync(join(folder, file), "utf8").split("\n").length;
     assert.ok(lines <= 400, `${file} has ${lines} lines`);

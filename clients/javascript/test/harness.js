@@ -97,6 +97,8 @@ export class Proxy {
     this.asked.push(request.url);
     const page = this.pages[request.url];
     if (page) return response.writeHead(200, page.headers).end(page.body);
+    // As web servers do for what looks like a folder.
+    if (`${request.url}/` === this.prefix) return response.writeHead(301, { location: this.prefix }).end();
     if (!request.url.startsWith(this.prefix)) return response.writeHead(404).end();
     if (this.fault === "unavailable") return response.writeHead(503, { "retry-after": "0" }).end("<h1>no backend</h1>");
     const path = request.url.slice(this.prefix.length - 1);
@@ -124,6 +126,8 @@ export class Proxy {
   #cut(answer, response) {
     let left = this.cutAfter();
     answer.on("data", (piece) => {
+      // What comes between the last byte and the break is not passed on.
+      if (left <= 0) return;
       response.write(piece.subarray(0, left), () => left <= 0 && response.destroy());
       left -= piece.length;
     });
@@ -140,6 +144,18 @@ export class Proxy {
     this.server.close();
     await once(this.server, "close");
   }
+}
+
+/** The server asks for a second or more between two streams: a test of many cuts takes that word away. */
+export async function hurried(url, init) {
+  const answer = await fetch(url, init);
+  const hasten = new TransformStream({
+    transform(bytes, out) {
+      out.enqueue(Buffer.from(Buffer.from(bytes).toString("latin1").replace(/^retry: \d+$/m, "retry: 1"), "latin1"));
+    },
+  });
+  const { body, ...rest } = { body: answer.body?.pipeThrough(hasten), ok: answer.ok, status: answer.status, headers: answer.headers };
+  return { ...rest, body, url: answer.url, json: () => answer.json() };
 }
 
 /** Resolves once `fact` holds; it is looked at whenever something may have happened. */

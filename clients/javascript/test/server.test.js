@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
 import { TaskTracker, TaskTrackerError, track } from "../client.js";
-import { Proxy, Server, timing } from "./harness.js";
+import { Proxy, Server, hurried, timing, until } from "./harness.js";
 
 let server, proxy, client;
 before(async () => {
@@ -62,18 +62,6 @@ test("a stream that is cut anywhere, again and again, is whole", async () => {
   assert.equal(await isWhole(taskId, events), 250);
   assert.ok(cuts > 10, `${cuts} cuts`);
 });
-
-/** The server asks for a second or more between two streams: a test of many cuts takes that word away. */
-async function hurried(url, init) {
-  const answer = await fetch(url, init);
-  const hasten = new TransformStream({
-    transform(bytes, out) {
-      out.enqueue(Buffer.from(Buffer.from(bytes).toString("latin1").replace(/^retry: \d+$/m, "retry: 1"), "latin1"));
-    },
-  });
-  const { body, ...rest } = { body: answer.body?.pipeThrough(hasten), ok: answer.ok, status: answer.status, headers: answer.headers };
-  return { ...rest, body, url: answer.url, json: () => answer.json() };
-}
 
 test("a proxy that holds streams back is polled through, and streamed through once it does not", async () => {
   const taskId = await server.started();
@@ -242,4 +230,21 @@ test("many are listed, cancelled and retried, as they are chosen", async () => {
   assert.deepEqual(await listed({ originalTaskId: ids[4] }), [retried.results[1].newTaskId, ids[4]]);
   await assert.rejects(client.cancelMany([ids[0], ids[0]]), (error) => error.status === 422 && error.problem.errors[0].path === "taskIds[1]");
   await assert.rejects(client.list({ sort: "updatedAt" }), (error) => error.code === "validation_failed");
+});
+
+test("all tasks are seen at a glance, and the nodes that serve them", async () => {
+  const taskId = await server.started();
+  await client.fail(taskId, { error: { message: "no" } });
+  let overview;
+  // What it says may be a few seconds old.
+  await until(async () => (overview = await client.overview()).failures.some(({ id }) => id === taskId), "the failure");
+  assert.equal(overview.window.stepSeconds, 60);
+  assert.equal(overview.series.length, 61);
+  assert.ok(overview.counts.failed >= 1 && overview.series.some(({ failed }) => failed >= 1));
+  const failure = overview.failures.find(({ id }) => id === taskId);
+  assert.deepEqual([failure.status, failure.error, "params" in failure], ["failed", { message: "no" }, false]);
+  assert.equal((await client.overview({ windowSeconds: 60 })).window.stepSeconds, 1);
+  await assert.rejects(client.overview({ windowSeconds: 59 }), (error) => error.status === 422 && error.problem.errors[0].path === "windowSeconds");
+  const { items } = await client.nodes();
+  assert.deepEqual(items.filter(({ isThis }) => isThis).map(({ mode, openStreams }) => [mode, openStreams]), [["embedded", 0]]);
 });

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { TaskTrackerError, backoffMs, track } from "../client.js";
+import { hang, head, json, problem, scripted, silent, stream, timing } from "./scripted.js";
 
-const timing = { openMs: 60, silenceMs: 120, pollMs: 1, streamAgainMs: 20, backoffMs: 1, longestBackoffMs: 4 };
-const head = ": open\nretry: 1\n\n";
 
 const entry = (seqId, data = {}) =>
   `id: ${seqId}\nevent: progress\ndata: ${JSON.stringify({ event: "progress", data: { seqId, ...data }, taskId: "t", timestamp: "" })}\n\n`;
@@ -13,59 +12,6 @@ const status = (status, id) =>
   `${id ? `id: ${id}\n` : ""}event: status_change\ndata: ${JSON.stringify({ event: "status_change", data: { status }, taskId: "t", timestamp: "" })}\n\n`;
 const gap = (from, to) =>
   `id: ${to}\nevent: gap\ndata: ${JSON.stringify({ event: "gap", data: { from, to }, taskId: "t", timestamp: "" })}\n\n`;
-
-/** An answer of these pieces; then it ends, breaks (an error), or says nothing more (`hang`). */
-function stream(...pieces) {
-  const headers = { "content-type": "text/event-stream" };
-  const body = new ReadableStream({
-    pull(controller) {
-      const next = pieces.shift();
-      if (typeof next === "string") controller.enqueue(new TextEncoder().encode(next));
-      else if (next instanceof Error) controller.error(next);
-      else if (next !== hang) controller.close();
-      else return new Promise(() => {});
-    },
-  });
-  return new Response(body, { headers });
-}
-const hang = Symbol("nothing more");
-const problem = (status, code, headers = {}) =>
-  new Response(JSON.stringify({ status, code, title: "No", detail: `no: ${code}` }), {
-    status,
-    headers: { "content-type": "application/problem+json", ...headers },
-  });
-const json = (value) => new Response(JSON.stringify(value), { headers: { "content-type": "application/json" } });
-
-/** A server that gives each request the next of `answers`, and to polls those of `polls`. */
-function scripted(answers, polls = []) {
-  const asked = [];
-  const fetch = async (url, { headers, signal }) => {
-    const isPoll = url.searchParams.get("follow") === "false";
-    asked.push({ path: url.pathname, query: url.search, last: headers.get("last-event-id"), isPoll, headers });
-    const answer = (isPoll ? polls : answers).shift();
-    assert.ok(answer, `nobody expected ${url}`);
-    if (answer instanceof Error) throw answer;
-    const response = typeof answer === "function" ? await answer(signal) : answer;
-    // As a real one does: who hangs up is told so, whatever the body does.
-    const aborted = new Promise((_, reject) => {
-      const abort = () => reject(signal.reason);
-      if (signal.aborted) abort();
-      signal.addEventListener("abort", abort);
-    });
-    aborted.catch(() => {});
-    if (!response.body || !/event-stream/.test(response.headers.get("content-type"))) return response;
-    const reader = response.body.getReader();
-    return {
-      ok: true,
-      status: 200,
-      url: String(url),
-      headers: response.headers,
-      body: { getReader: () => ({ read: () => Promise.race([reader.read(), aborted]) }) },
-    };
-  };
-  return { asked, options: { baseUrl: "http://tracker.test/under/", fetch, timing } };
-}
-const silent = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
 async function collected(tracking) {
   const events = [];

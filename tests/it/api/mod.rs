@@ -39,7 +39,10 @@
 //! | `problems` | the shape of every refusal, correlation ids |
 //! | `operations` | health, figures, the document |
 //! | `scripts` | the browser client, as the server gives it to pages |
+//! | `dashboard` | the dashboard, as the server gives it to browsers |
 //! | `why` | why a task stands where it stands; who asks for work |
+//! | `overview` | all tasks at a glance |
+//! | `nodes` | which nodes there are |
 //! | `outage` | a broker that is away |
 
 mod behind;
@@ -48,6 +51,7 @@ mod cancel;
 mod claim;
 mod closing;
 mod crowd;
+mod dashboard;
 mod early;
 mod events;
 mod filters;
@@ -61,9 +65,11 @@ mod list;
 mod look;
 mod malformed;
 mod many;
+mod nodes;
 mod operations;
 mod origins;
 mod outage;
+mod overview;
 mod problems;
 mod progress;
 mod races;

@@ -14,7 +14,7 @@ async fn unknown_routes_are_problems_too(#[values(Embedded, Node, TwoNodes)] mod
     let server = Server::start(mode).await;
     let id = server.started("t").await;
     let paths = [
-        "/",
+        "/dashboard/nothing.js",
         "/api",
         "/api/v1",
         "/api/v1/",

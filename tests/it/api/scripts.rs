@@ -20,10 +20,11 @@ async fn got(server: &Server, path: &str, known: Option<&str>) -> Reply {
 async fn pages_import_the_client_from_the_server(#[values(Embedded, Node, TwoNodes)] mode: Mode) {
     let server = Server::start(mode).await;
     let files = ["client.js", "elements.js"].map(str::to_owned).into_iter();
-    let imported =
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/javascript/client"));
-    let imported = imported.expect("a folder").map(|file| {
-        format!("client/{}", file.expect("a file").file_name().to_str().expect("UTF-8"))
+    let imported = ["client", "elements"].into_iter().flat_map(|folder| {
+        let path = format!("{}/clients/javascript/{folder}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_dir(path).expect("a folder").map(move |file| {
+            format!("{folder}/{}", file.expect("a file").file_name().to_str().expect("UTF-8"))
+        })
     });
     for file in files.chain(imported) {
         let reply = got(&server, &format!("/{file}"), None).await;

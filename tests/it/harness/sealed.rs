@@ -41,7 +41,8 @@ pub async fn rows_in(database: &Database, id: &str) -> Vec<Row> {
 }
 
 impl Ground {
-    async fn database(&self, file: &str) -> Database {
+    /// One of its databases, beside the servers that use it.
+    pub async fn database(&self, file: &str) -> Database {
         let database = match self.config().mode {
             ConfigMode::Embedded { data_dir } => Database::sqlite(&data_dir.join(file), 1).await,
             ConfigMode::Node { database_url, .. } => Database::postgres(&database_url, 1),

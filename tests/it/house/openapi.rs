@@ -12,6 +12,8 @@ use super::root;
 /// Every operation: its method, its path, its id. A route that changes here changes for clients.
 const ROUTES: &str = "\
 GET /api/v1/events events
+GET /api/v1/nodes nodes
+GET /api/v1/overview overview
 GET /api/v1/tasks list
 POST /api/v1/tasks register
 POST /api/v1/tasks/bulk register_bulk

@@ -9,12 +9,14 @@
 //! | `idempotency` | answers that are remembered; batches |
 //! | `sealing` | how histories grow while tasks run, and what is gone for good |
 //! | `lists` | pages and counts |
+//! | `overview` | what an overview is made of; which nodes there are |
 //! | `schema` | what the databases themselves refuse; migrations |
 
 mod change;
 mod entries;
 mod idempotency;
 mod lists;
+mod overview;
 mod schema;
 mod sealing;
 mod tasks;
