@@ -3,6 +3,9 @@
 #![expect(clippy::doc_markdown, reason = "the comments of arguments are the text of --help")]
 
 mod front;
+pub mod terminal;
+pub mod values;
+pub mod work;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ use crate::config::{
 };
 use crate::http::Limits;
 pub use front::FrontArgs;
+pub use terminal::TerminalCommand;
 
 /// Long-running work reports here; everybody watches it live.
 ///
@@ -34,12 +38,14 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
 pub enum Command {
     /// Run the server (the default)
     Serve(ServeArgs),
     /// Bring the database schema up to date, and end
     Migrate(MigrateArgs),
+    /// Talk to a server
+    #[command(flatten)]
+    Terminal(TerminalCommand),
 }
 
 /// Of every command that touches the data.

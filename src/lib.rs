@@ -12,11 +12,15 @@
 //!            app              the composition root
 //! ```
 //!
+//! Apart from all that, `terminal` talks to a service over HTTP, by `client`, which shares the words of the domain and nothing
+//! else.
+//!
 //! `ARCHITECTURE.md` follows a task through it.
 
 pub mod app;
 pub mod background;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod coalescer;
 pub mod config;
@@ -30,3 +34,4 @@ pub mod live;
 pub mod service;
 pub mod storage;
 pub mod telemetry;
+pub mod terminal;

@@ -8,7 +8,7 @@ use task_tracker::app::{self, App};
 use task_tracker::cli::{Cli, Command, MigrateArgs, ServeArgs};
 use task_tracker::clock::Clock;
 use task_tracker::config::Mode;
-use task_tracker::{files, telemetry};
+use task_tracker::{files, telemetry, terminal};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve(&args),
         Command::Migrate(args) => migrate(&args),
+        Command::Terminal(command) => return terminal::run(command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@
 //! | `harness` | how a server is started, called and watched |
 //! | `house` | the rules of the house, as far as a test can read them |
 //! | `outage` | calls and streams while a dependency is away |
+//! | `terminal` | the commands for a terminal, as processes |
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
 
@@ -23,3 +24,4 @@ mod crash;
 mod harness;
 mod house;
 mod outage;
+mod terminal;

@@ -18,7 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["domain", "service"]),
     ("background", &["service"]),
     ("config", &["http", "live"]),
-    ("cli", &["config", "http"]),
+    ("cli", &["config", "domain", "http"]),
+    // What talks to a service knows nothing of how it is made.
+    ("client", &["domain"]),
+    ("terminal", &["cli", "client", "clock", "domain"]),
     ("telemetry", &["cli"]),
     ("files", &[]),
     (
