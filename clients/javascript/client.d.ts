@@ -1,5 +1,5 @@
 import type {
-  CallOptions, Caller, Changed, ClaimedTask, ListFilter, NewTask, ServiceNode, Outcomes, Overview, Page, Registered, Standing, Task, TaskItem, Why, Worker,
+  BriefTask, CallOptions, Caller, Changed, ClaimedTask, ListFilter, NewTask, ServiceNode, Outcomes, Overview, Page, Registered, Standing, Task, TaskItem, Why, Worker,
 } from "./types/calls.js";
 import type { Events, EventsOptions } from "./types/events.js";
 
@@ -188,8 +188,9 @@ export class TaskTracker {
   ): Promise<{ results: (JsonObject & { status: number | Status; taskId?: string })[]; created: number; failed: number }>;
   /** With its whole history. */
   get(id: string, call?: CallOptions): Promise<Task>;
-  /** Newest first. */
-  list(filter?: ListFilter, call?: CallOptions): Promise<Page<TaskItem>>;
+  /** Newest first, unless another order is asked for. The last page is the one whose `nextCursor` is `null`. */
+  list(filter: ListFilter & { fields: "brief" }, call?: CallOptions): Promise<Page<BriefTask>>;
+  list(filter?: ListFilter & { fields?: "all" }, call?: CallOptions): Promise<Page<TaskItem>>;
 
   /** The oldest pending task of these types, or `null` if there is none after `waitSeconds`. */
   claim(
@@ -219,18 +220,26 @@ export class TaskTracker {
     body?: Caller & { reason?: string; force?: boolean; graceSeconds?: number },
     call?: CallOptions,
   ): Promise<Changed & { cancelDeadline: string | null }>;
+  /** At most 1000 different ones, each as if alone. */
+  cancelMany(
+    ids: string[],
+    body?: { reason?: string; force?: boolean; graceSeconds?: number },
+    call?: CallOptions,
+  ): Promise<Outcomes<{ taskStatus: Status; updatedAt: string; cancelDeadline: string | null }>>;
   timeOut(id: string, call?: CallOptions): Promise<Changed>;
   retry(
     id: string,
     call?: CallOptions,
   ): Promise<{ newTaskId: string; originalTaskId: string; status: Status; retryCount: number }>;
+  /** At most 1000 different ones, each as if alone. */
+  retryMany(
+    ids: string[],
+    call?: CallOptions,
+  ): Promise<Outcomes<{ newTaskId: string; originalTaskId: string; retryCount: number }>>;
 
   why(id: string, call?: CallOptions): Promise<Why>;
   workers(page?: { limit?: number; cursor?: string | null }, call?: CallOptions): Promise<Page<Worker>>;
 
-  /** Up to 1,000 at once. */
-  cancelMany(taskIds: string[], body?: { reason?: string; force?: boolean; graceSeconds?: number }, call?: CallOptions): Promise<Outcomes>;
-  retryMany(taskIds: string[], call?: CallOptions): Promise<Outcomes>;
   /** Ends what is overdue, as the server does by itself every few seconds. */
   processTimeouts(call?: CallOptions): Promise<{ processedCount: number }>;
   overview(query?: { windowSeconds?: number }, call?: CallOptions): Promise<Overview>;

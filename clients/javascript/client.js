@@ -126,18 +126,18 @@ export class TaskTracker {
   heartbeat = (id, body, call) => this.#post(`${of(id)}/heartbeat`, body, call);
   /** @type {Declared["cancel"]} */
   cancel = (id, body, call) => this.#post(`${of(id)}/cancel`, body, call);
+  /** @type {Declared["cancelMany"]} */
+  cancelMany = (ids, body, call) => this.#post("tasks/cancel", { ...body, taskIds: ids }, call);
   /** @type {Declared["timeOut"]} */
   timeOut = (id, call) => this.#post(`${of(id)}/timeout`, {}, call);
   /** @type {Declared["retry"]} */
   retry = (id, call) => this.#post(`${of(id)}/retry`, undefined, call);
+  /** @type {Declared["retryMany"]} */
+  retryMany = (ids, call) => this.#post("tasks/retry", { taskIds: ids }, call);
   /** @type {Declared["why"]} */
   why = (id, call) => this.#get(`${of(id)}/why`, {}, call);
   /** @type {Declared["workers"]} */
   workers = (page, call) => this.#get("workers", page, call);
-  /** @type {Declared["cancelMany"]} */
-  cancelMany = (taskIds, body, call) => this.#post("tasks/cancel", { ...body, taskIds }, call);
-  /** @type {Declared["retryMany"]} */
-  retryMany = (taskIds, call) => this.#post("tasks/retry", { taskIds }, call);
   /** @type {Declared["processTimeouts"]} */
   processTimeouts = (call) => this.#post("tasks/timeouts/process", {}, call);
   /** @type {Declared["overview"]} */

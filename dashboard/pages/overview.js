@@ -54,7 +54,8 @@ export async function show(host, context) {
   const figures = h("div", { class: "overview-figures" }, tiles.element, h("div", { class: "overview-charts" }, ended.element, took.element),
     h("div", { class: "overview-lists" }, queues.element, failures.element));
   figures.hidden = true;
-  host.append(h("div", { class: "page-head" }, h("h1", {}, "Overview"), h("div", { class: "aside" }, ranges, demonstrationButton(context))), notice, first, figures);
+  const aside = h("div", { class: "aside", hidden: true }, ranges, demonstrationButton(context));
+  host.append(h("div", { class: "page-head" }, h("h1", {}, "Overview"), aside), notice, first, figures);
 
   /** @type {Refresher} */
   const refresher = new Refresher(async () => {
@@ -66,7 +67,7 @@ export async function show(host, context) {
       noteServerTime(seen.serverTime);
       notice.hidden = true;
       const all = Object.values(seen.counts).reduce((sum, n) => sum + Number(n), 0);
-      [first.hidden, figures.hidden] = [all > 0, all === 0];
+      [first.hidden, figures.hidden, aside.hidden] = [all > 0, all === 0, all === 0];
       tiles.show(seen);
       drawEnded(ended, seen);
       drawDuration(took, seen);

@@ -68,8 +68,11 @@ function missing(host, id) {
 class TaskPage {
   #history = new History();
   #view = new TaskView();
+  /** @type {any} */
   #task;
+  /** @type {import("../../client.js").TaskTracker} */
   #api;
+  /** @type {AbortSignal} */
   #signal;
   #head;
   #timeline;

@@ -26,7 +26,8 @@ export async function show(host, context) {
   const bar = filterBar((change, { isTyped }) => {
     const filters = { ...tasks.filters, ...change };
     // Letters of one word are one step back.
-    navigate(address(filters), { replace: isTyped && Boolean(tasks.filters.q || tasks.filters.type || tasks.filters.worker) });
+    const goesOn = isTyped && Object.keys(change).every((name) => tasks.filters[/** @type {keyof typeof filters} */ (name)] !== "");
+    navigate(address(filters), { replace: goesOn });
   });
   const news = h("button", { type: "button", class: "button primary news", hidden: true });
   const state = h("div", { class: "list-state", role: "status" });

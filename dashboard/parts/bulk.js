@@ -38,7 +38,7 @@ export const eligible = (what, selected) => selected.filter(KINDS[what].may);
 const MOST = 1000;
 
 /**
- * @typedef {{ taskId: string, status: number, problem?: { code: string, title: string, detail: string } }} Outcome
+ * @typedef {import("../../client.js").Outcome} Outcome
  * @param {import("../../client.js").TaskTracker} api
  * @param {keyof typeof KINDS} what
  * @param {string[]} ids
@@ -50,7 +50,7 @@ async function each(api, what, ids, reason) {
   for (let at = 0; at < ids.length; at += MOST) {
     const some = ids.slice(at, at + MOST);
     const answer = await (what === "cancel" ? api.cancelMany(some, reason ? { reason } : {}) : api.retryMany(some));
-    results.push(.../** @type {Outcome[]} */ (answer.results));
+    results.push(...answer.results);
   }
   return results;
 }
@@ -80,7 +80,7 @@ export async function bulk(api, what, selected) {
 
 /** @param {typeof KINDS["cancel"] | typeof KINDS["retry"]} kind @param {Outcome[]} results */
 async function sayResults(kind, results) {
-  const refused = results.filter(({ status }) => status >= 300);
+  const refused = results.filter(({ problem }) => problem);
   const done = results.length - refused.length;
   if (refused.length === 0) return void toast(`${kind.done(done)}.`, { tone: "good" });
   /** @type {Map<string, string[]>} */

@@ -109,7 +109,7 @@ export class Chart {
   #drawn() {
     const order = this.#order();
     const isBar = (/** @type {number} */ line) => this.#shape.lines[line]?.kind === "bar";
-    return [this.#times, ...order.map((line) => {
+    return [this.#times.map((at) => this.#middle(at)), ...order.map((line) => {
       if (!isBar(line)) return this.#values[line] ?? [];
       return this.#times.map((_, at) => {
         let sum = 0;
@@ -117,6 +117,11 @@ export class Chart {
         return sum;
       });
     })];
+  }
+
+  /** What happened in a step stands in its middle. @param {number} at */
+  #middle(at) {
+    return at + this.#stepSeconds / 2;
   }
 
   /** Bars from the highest to the lowest, then the lines. */
@@ -155,7 +160,7 @@ export class Chart {
       scales: { x: { time: true, range: (/** @type {any} */ _, /** @type {number} */ from, /** @type {number} */ to) => (hasBars ? [from - this.#stepSeconds / 2, to + this.#stepSeconds / 2] : [from, to]) }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, Math.max(most * 1.08, isWhole ? 4 : 1)] } },
       axes: [
         { ...axis, grid: { show: false }, size: 26, gap: 6, space: 72, values: (/** @type {any} */ _, /** @type {number[]} */ splits, /** @type {any} */ __, /** @type {any} */ ___, /** @type {number} */ step) => splits.map((at) => this.#label(at, step)) },
-        { ...axis, size: 52, gap: 6, space: 36, ...(isWhole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }), values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(format) },
+        { ...axis, size: 58, gap: 6, space: 36, ...(isWhole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }), values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map(format) },
       ],
       series: [{}, ...series],
       hooks: { setCursor: [(/** @type {uPlot} */ plot) => this.#point(plot)] },
@@ -183,7 +188,7 @@ export class Chart {
       return h("div", {}, swatch, h("span", {}, name), h("b", {}, value === null || value === undefined ? "–" : this.#shape.format(value)));
     });
     this.#tip.replaceChildren(h("p", {}, this.#span(index)), ...rows);
-    const place = plot.over.offsetLeft + plot.valToPos(this.#times[index] ?? 0, "x");
+    const place = plot.over.offsetLeft + plot.valToPos(this.#middle(this.#times[index] ?? 0), "x");
     const isRight = place > this.#stage.clientWidth / 2;
     const shift = isRight ? place - this.#tip.offsetWidth - 14 : place + 14;
     this.#tip.style.transform = `translate(${Math.max(0, Math.round(shift))}px, 8px)`;

@@ -28,7 +28,7 @@ export async function work({ client }) {
   for (let n = 0; n < 34; n++) {
     const [taskType, workerId] = [TYPES[(n * n + n) % 4 === 0 ? n % 3 : (n * 5) % 6], `worker-${1 + (n % 6)}`];
     const id = await started(taskType, workerId);
-    await client.progress(id, { percent: n % 7 === 3 ? 20 + n : 100, stage: "Writing", message: `part ${n}` }, { workerId });
+    await client.progress(id, { percent: n % 11 === 8 ? 30 + n : n % 7 === 3 ? 20 + n : 100, stage: "Writing", message: `part ${n}` }, { workerId });
     if (n % 11 === 8) await client.fail(id, { workerId, error: ERRORS[n % 3] });
     else if (n === 14) await client.timeOut(id);
     else if (n === 21) await client.cancel(id, { workerId, reason: "Sent by mistake" });

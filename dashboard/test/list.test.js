@@ -24,8 +24,8 @@ test("a bar moves while its task runs, and the row says how it ended", async () 
   await isLive(page);
   await until(async () => (await word(page, taskId)) === "Running", "running");
   const fill = row(page, taskId).locator(".bar-fill");
-  const width = () => fill.evaluate((fill) => fill.getBoundingClientRect().width);
-  let before = -1;
+  const width = () => fill.evaluate((fill) => fill.getBoundingClientRect().right - fill.parentElement.getBoundingClientRect().left);
+  let before = 0;
   for (const current of [1, 2, 3]) {
     await client.progress(taskId, { current, total: 4, stage: "reading", message: `part ${current}` });
     await until(async () => (await percent(page, taskId)) === current * 25, `${current} of 4`);

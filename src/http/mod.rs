@@ -172,8 +172,9 @@ pub fn site(api: Api) -> Site {
         .map(|name| (format!("{BASE_PATH}/tasks/{name}"), tasks::get_the_one_called(name)));
     let docs_paths = ["/docs", "/docs/{*file}"].map(str::to_owned);
     let mut paths: BTreeSet<String> = document.paths.paths.into_keys().chain(docs_paths).collect();
-    let others = others.into_iter().chain(names);
-    for (path, route) in others.chain(scripts::routes()).chain(dashboard::routes()) {
+    for (path, route) in
+        others.into_iter().chain(names).chain(scripts::routes()).chain(dashboard::routes())
+    {
         all = all.route(&path, route);
         paths.insert(path);
     }

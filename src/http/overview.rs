@@ -56,6 +56,11 @@ pub(super) struct OverviewResponse {
     failures: Vec<ListedTask>,
 }
 
+/// A task as a list has it, without what may be large.
+fn brief(Listed { task, latest }: &Listed) -> ListedTask {
+    ListedTask::new(task.clone(), latest.as_ref()).brief()
+}
+
 /// How many tasks there are of each status.
 #[derive(Serialize, ToSchema)]
 struct CountsByStatus {
@@ -122,10 +127,6 @@ struct WorkerCounts {
     seen: u64,
     /// How many of them hold a task.
     holding: u64,
-}
-
-fn brief(Listed { task, latest }: &Listed) -> ListedTask {
-    ListedTask::new(task.clone(), latest.as_ref()).brief()
 }
 
 fn count(counts: &Counts, status: Status) -> u64 {

@@ -50,8 +50,9 @@ impl Storage {
             ("what of a type has moved", moved_statement(kind, &[a_type.clone()], now, 1000)),
             ("what runs", running_statement(kind, &[], 1000)),
         ];
-        let statements = statements.into_iter().chain(overview_statements(kind, now));
-        self.plans_of(statements.chain(lists(kind, now, &a_type, &a_worker)?)).await
+        let lists = lists(kind, now, &a_type, &a_worker)?;
+        let overview = overview_statements(kind, now);
+        self.plans_of(statements.into_iter().chain(lists).chain(overview)).await
     }
 
     async fn plans_of(

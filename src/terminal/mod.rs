@@ -2,13 +2,13 @@
 //!
 //! | module | says |
 //! | --- | --- |
-//! | [`end`] | how a command ends, and its exit status |
-//! | [`show`] | text for a terminal, and lines on stdout |
-//! | [`view`] | what is to be shown of a task, from its events |
-//! | [`watch`] | `watch`: bars on a terminal, lines in a pipe |
-//! | [`tasks`] | `tasks`: a table |
-//! | [`calls`] | `register`, `claim`, `cancel`, `retry` |
-//! | [`work`] | `work`: a worker made of any program |
+//! | `end` | how a command ends, and its exit status |
+//! | `show` | text for a terminal, and lines on stdout |
+//! | `view` | what is to be shown of a task, from its events |
+//! | `watch` | `watch`: bars on a terminal, lines in a pipe |
+//! | `tasks` | `tasks`: a table |
+//! | `calls` | `register`, `claim`, `cancel`, `retry` |
+//! | `work` | `work`: a worker made of any program |
 
 mod calls;
 mod end;

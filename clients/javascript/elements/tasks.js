@@ -79,14 +79,13 @@ export class Tasks {
     });
   }
 
-  /** One list for each type and each status: older services list one of each at a time. @param {ListFilter} wish @param {(Status | undefined)[]} statuses */
-  async #pages(wish, statuses) {
+  /** One list for each type. @template T @param {(of: { taskType: string | undefined }) => Promise<T>} list */
+  async #pages(list) {
     const { taskTypes = [undefined] } = this.#filter;
-    const filters = taskTypes.flatMap((taskType) => statuses.map((status) => ({ ...wish, taskType, status })));
     const { signal } = this.#options;
     for (let failures = 0; ; failures++) {
       try {
-        return await Promise.all(filters.map((filter) => this.#tracker.list(filter, { signal })));
+        return await Promise.all(taskTypes.map((taskType) => list({ taskType })));
       } catch (error) {
         signal?.throwIfAborted();
         if (!isPassing(error)) throw error;
@@ -98,8 +97,10 @@ export class Tasks {
 
   /** What is there now takes the place of what was known. */
   async #list() {
-    const listing = this.#pages({ limit: this.#limit }, this.#filter.statuses ?? [undefined]);
-    const counting = this.#counts ? this.#pages({ limit: COUNTED, fields: "brief" }, ["in_progress"]) : [];
+    const [limit, status, { signal }] = [this.#limit, this.#filter.statuses, this.#options];
+    const listing = this.#pages((of) => this.#tracker.list({ ...of, limit, status }, { signal }));
+    const running = /** @type {const} */ ({ limit: COUNTED, status: "in_progress", fields: "brief" });
+    const counting = this.#counts ? this.#pages((of) => this.#tracker.list({ ...of, ...running }, { signal })) : [];
     const [pages, counted] = await Promise.all([listing, counting]);
     this.running = new Set(counted.flatMap(({ items }) => items.map(({ id }) => id)));
     const listed = pages.flatMap(({ items }) => items).sort((a, b) => (isNewer(a, b) ? -1 : 1));

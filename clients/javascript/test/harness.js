@@ -105,13 +105,14 @@ export class Proxy {
     const [{ fault }, { hostname, port }] = [this, new URL(this.target)];
     const { method, headers } = request;
     const upstream = http.request({ hostname, port, path, method, headers, agent: false }, (answer) => {
-      response.on("close", () => answer.destroy());
       answer.on("error", () => response.destroy());
       if (fault === "mute") return this.#whole(answer, response);
       response.writeHead(answer.statusCode, answer.headers);
       if (fault === "cut") this.#cut(answer, response);
       else answer.pipe(response);
     });
+    // Also one that has not answered yet: nobody waits for it any more.
+    response.on("close", () => upstream.destroy());
     upstream.on("error", () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
     request.pipe(upstream);
   }

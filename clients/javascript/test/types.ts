@@ -75,6 +75,19 @@ export async function calls(): Promise<void> {
   // @ts-expect-error there may be none
   claimed.leaseToken;
   await tracker.progress(taskId, [{ percent: 1 }], { workerId: "w", leaseToken: claimed?.leaseToken ?? undefined });
+  const whole = await tracker.list({ status: ["failed", "timeout"], q: "disk", sort: "completedAt", order: "asc" });
+  is<Same<(typeof whole.items)[0]["retryCount"], number>>();
+  whole.items[0]?.params;
+  const brief = await tracker.list({ fields: "brief" });
+  brief.items[0]?.latestProgress;
+  // @ts-expect-error it is left out
+  brief.items[0]?.params;
+  // @ts-expect-error there is no such order
+  await tracker.list({ sort: "updatedAt" });
+  for (const result of (await tracker.retryMany([taskId])).results) {
+    if (result.problem) is<Same<typeof result.problem.code, string>>();
+    else is<Same<typeof result.newTaskId, string>>();
+  }
   // @ts-expect-error whoever gives it back says who it is
   await tracker.release(taskId, {});
   // @ts-expect-error a task has a type

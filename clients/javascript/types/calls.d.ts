@@ -87,12 +87,14 @@ export interface Page<Item> {
   items: Item[];
   nextCursor: string | null;
 }
-/** A task as lists and events have it. With `fields=brief` the keys of what it was given and gave are absent. */
+/** A task as lists and events have it. */
 export interface TaskItem extends TaskFields {
   latestProgress: ProgressEntry | null;
   /** `false` while entries that are not sealed yet cannot be read. */
   latestProgressComplete?: false;
 }
+/** The same without what may be large. */
+export type BriefTask = Omit<TaskItem, "metadata" | "params" | "result">;
 export interface ListFilter {
   taskType?: string;
   /** Several are alternatives. */
@@ -106,8 +108,9 @@ export interface ListFilter {
   q?: string;
   /** The chain of retries that began with this task. */
   originalTaskId?: string;
-  sort?: "createdAt" | "completedAt" | (string & {});
-  order?: "asc" | "desc";
+  /** By `completedAt` only what has ended. */
+  sort?: "createdAt" | "completedAt";
+  order?: "desc" | "asc";
   /** `brief`: without `params`, `metadata` and `result`. */
   fields?: "all" | "brief";
   limit?: number;
@@ -139,17 +142,19 @@ export interface Worker {
   holds: { taskId: string; taskType: string; attempt: number; startedAt: string | null; leaseExpiresAt: string | null }[];
 }
 
-
-/** Of many at once, each with an outcome of its own, in order: what the call alone would answer, or a problem. */
-export interface Outcomes {
-  /** `status` is that of HTTP: 200 or 201, or that of the `problem`. */
-  results: (JsonObject & { index: number; taskId: string; status: number; problem?: JsonObject & { code: string; title: string; detail: string } })[];
+/** What became of one of many tasks, at its `index`: as if it had come alone. */
+export type Outcome<Done = JsonObject> =
+  | ({ index: number; taskId: string; status: 200 | 201; problem?: undefined } & Done)
+  | { index: number; taskId: string; status: 404 | 409 | 500 | 503; problem: JsonObject & { code: string; title: string; detail: string } };
+export interface Outcomes<Done = JsonObject> {
+  results: Outcome<Done>[];
   done: number;
   failed: number;
 }
+/** All tasks at a glance; what stands in it may be a few seconds old. */
 export interface Overview {
   serverTime: string;
-  counts: Record<string, number>;
+  counts: { pending: number; in_progress: number; completed: number; failed: number; timeout: number; cancelled: number };
   /** The counts may be some seconds old. */
   countedAt: string;
   /** Most pending first. */
@@ -162,12 +167,13 @@ export interface Overview {
     failed: number;
     timeout: number;
     cancelled: number;
+    /** Of the tasks that completed in it, within 2.5 %; `null` if none did. */
     durationP50Ms: number | null;
     durationP95Ms: number | null;
   }[];
   workers: { seen: number; holding: number };
   /** The newest of those that failed or timed out, brief. */
-  failures: TaskItem[];
+  failures: BriefTask[];
 }
 export interface ServiceNode {
   nodeId: string;
@@ -176,6 +182,7 @@ export interface ServiceNode {
   host: string;
   startedAt: string;
   seenAt: string;
+  /** Whether it is the one that answers. */
   isThis: boolean;
   openStreams: number;
   waitingWorkers: number;

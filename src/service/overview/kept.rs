@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn only_steps_that_are_over_are_kept_and_no_longer_than_a_window_shows_them() {
-        let (overviews, step) = (Overviews::new(), Duration::from_secs(60));
+        let (overviews, step) = (Overviews::new(), Duration::from_mins(1));
         let read = |seconds| Step {
             at: at(seconds),
             registered: 1,

@@ -13,19 +13,16 @@ use crate::domain::{Status, TaskId, Timestamp};
 
 /// Columns of an id at most, and of a bar.
 const ID: usize = 36;
-const STEPS: u64 = 1000;
+const BAR: usize = 20;
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+const TURN_MS: usize = 100;
 /// A terminal keeps lines for itself and for what stands below the bars.
 const OTHER_LINES: usize = 3;
 
-/// One line that is drawn; which task it shows may change.
-struct Slot {
-    bar: ProgressBar,
-    is_counting: bool,
-}
-
 pub(super) struct Bars {
     all: MultiProgress,
-    slots: Vec<Slot>,
+    /// Lines that are drawn; which task one shows may change.
+    lines: Vec<ProgressBar>,
     foot: Option<ProgressBar>,
     away: Option<String>,
 }
@@ -33,7 +30,7 @@ pub(super) struct Bars {
 impl Bars {
     pub(super) fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-        Self { all, slots: Vec::new(), foot: None, away: None }
+        Self { all, lines: Vec::new(), foot: None, away: None }
     }
 
     pub(super) fn away(&mut self, error: Option<&Error>) {
@@ -68,18 +65,18 @@ impl Bars {
         tasks.truncate(most);
         let width = tasks.iter().map(|(id, _)| measure_text_width(id.as_str())).max();
         let width = width.unwrap_or_default().min(ID);
-        while self.slots.len() > tasks.len() {
-            if let Some(slot) = self.slots.pop() {
-                slot.bar.finish_and_clear();
-                self.all.remove(&slot.bar);
+        while self.lines.len() > tasks.len() {
+            if let Some(line) = self.lines.pop() {
+                line.finish_and_clear();
+                self.all.remove(&line);
             }
         }
         for (index, (id, view)) in tasks.into_iter().enumerate() {
-            if self.slots.len() == index {
-                let bar = self.all.insert(index, ProgressBar::new(STEPS).with_style(waiting()));
-                self.slots.push(Slot { bar, is_counting: false });
+            if self.lines.len() == index {
+                self.lines.push(self.all.insert(index, line()));
             }
-            self.slots[index].show(id, view, width, now);
+            // All at once, so that no frame shows a half of what was and a half of what is.
+            self.lines[index].set_message(row(id, view, width, now));
         }
         let more = (hidden > 0).then(|| format!("and {hidden} more"));
         let said = [self.away.clone(), more, Some(summary.text.clone())];
@@ -96,9 +93,7 @@ impl Bars {
             }
             return;
         }
-        let foot = self.foot.get_or_insert_with(|| {
-            self.all.add(ProgressBar::new(STEPS).with_style(of("{wide_msg}")))
-        });
+        let foot = self.foot.get_or_insert_with(|| self.all.add(line()));
         foot.set_message(style(text).dim().to_string());
     }
 
@@ -108,25 +103,36 @@ impl Bars {
     }
 }
 
-impl Slot {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a percentage is between 0 and 100"
-    )]
-    fn show(&mut self, id: &TaskId, view: &View, width: usize, now: Timestamp) {
-        if self.is_counting != view.percent.is_some() {
-            self.is_counting = view.percent.is_some();
-            self.bar.set_style(if self.is_counting { counting() } else { waiting() });
-        }
-        let id = truncate_str(id.as_str(), width, "…");
-        self.bar.set_prefix(pad_str(&id, width, console::Alignment::Left, None).into_owned());
-        self.bar.set_message(words(view, now));
-        if let Some(percent) = view.percent {
-            self.bar.set_position((percent * 10.0) as u64);
-        }
-        self.bar.tick();
-    }
+/// A line whose text is its message, cut where the terminal ends.
+fn line() -> ProgressBar {
+    // The template is ours: a wrong one would show the library's own bar.
+    let style = ProgressStyle::with_template("{wide_msg}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
+}
+
+fn row(id: &TaskId, view: &View, width: usize, now: Timestamp) -> String {
+    let id = truncate_str(id.as_str(), width, "…");
+    let id = pad_str(&id, width, console::Alignment::Left, None);
+    format!("{id} {} {}", bar(view.percent, now), words(view, now))
+}
+
+/// How far it is; or that it goes on, where nobody knows.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a percentage is between 0 and 100"
+)]
+fn bar(percent: Option<f64>, now: Timestamp) -> String {
+    let Some(percent) = percent else {
+        let turn = now.as_millis().unsigned_abs() as usize / TURN_MS % SPINNER.len();
+        let spinner = format!("{:<BAR$}", SPINNER[turn]);
+        return style(spinner).cyan().to_string();
+    };
+    let done = ((percent / 100.0 * BAR as f64) as usize).min(BAR);
+    let (done, rest) = ("━".repeat(done), "─".repeat(BAR - done));
+    format!("{}{}", style(done).cyan(), style(rest).dim())
 }
 
 /// What stands behind a bar.
@@ -154,17 +160,4 @@ fn words(view: &View, now: Timestamp) -> String {
     let stage = view.stage.as_ref().map(|stage| style(stage).cyan().to_string());
     let parts = [percent, count, status, left, stage, message];
     parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
-}
-
-fn counting() -> ProgressStyle {
-    of("{prefix} {bar:20.cyan/dim} {wide_msg}").progress_chars("━━─")
-}
-
-fn waiting() -> ProgressStyle {
-    of("{prefix} {spinner:20.cyan} {wide_msg}")
-}
-
-fn of(template: &str) -> ProgressStyle {
-    // The templates are ours: a wrong one shows the library's own bar.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -106,24 +106,13 @@ fn every_address_in_the_dashboard_is_relative() {
         if file.starts_with("vendor/") {
             continue;
         }
-        for address in [
-            "href=\"/",
-            "src=\"/",
-            "from \"/",
-            "import(\"/",
-            "url(/",
-            "fetch(\"/",
-            "//www.",
-            "https:",
-        ] {
+        // The name of a vocabulary is no address that anybody asks for.
+        let text = text.replace("http://www.w3.org/2000/svg", "");
+        let roots = ["href=\"/", "src=\"/", "from \"/", "import(\"/", "url(/", "fetch(\"/"];
+        for address in roots.into_iter().chain(["http:", "https:", "\"//", "(//"]) {
             if text.contains(address) {
                 wrong.push(format!("{file}: {address}"));
             }
-        }
-        // The name of a vocabulary is an address that nobody asks for.
-        let named = text.replace("http://www.w3.org/2000/svg", "");
-        if named.contains("http:") {
-            wrong.push(format!("{file}: http:"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
