@@ -1,6 +1,6 @@
 /** The newest tasks of a filter, live, from one list and one stream. It knows no page. */
 
-/** @import { EventsOptions, ListFilter, Status, TaskItem } from "../client.js" */
+/** @import { BriefTask, EventsOptions, Page, Status, TaskItem } from "../client.js" */
 
 import { TaskTracker, backoffMs, events } from "../client.js";
 import { isPassing } from "../client/link.js";
@@ -100,7 +100,8 @@ export class Tasks {
     const [limit, status, { signal }] = [this.#limit, this.#filter.statuses, this.#options];
     const listing = this.#pages((of) => this.#tracker.list({ ...of, limit, status }, { signal }));
     const running = /** @type {const} */ ({ limit: COUNTED, status: "in_progress", fields: "brief" });
-    const counting = this.#counts ? this.#pages((of) => this.#tracker.list({ ...of, ...running }, { signal })) : [];
+    /** @type {Promise<Page<BriefTask>[]>} */
+    const counting = this.#counts ? this.#pages((of) => this.#tracker.list({ ...of, ...running }, { signal })) : Promise.resolve([]);
     const [pages, counted] = await Promise.all([listing, counting]);
     this.running = new Set(counted.flatMap(({ items }) => items.map(({ id }) => id)));
     const listed = pages.flatMap(({ items }) => items).sort((a, b) => (isNewer(a, b) ? -1 : 1));
