@@ -40,7 +40,7 @@ export async function show(host, { api, signal, feed }) {
     notice.hidden = !refused;
     if (refused?.status === "rejected") write(notice, `Not everything could be read: ${reason(refused.reason)}. It is tried again.`);
   }, { signal, mostMs: 5_000 });
-  await refresher.now();
+  void refresher.now();
   feed.open({ progress: "none", everyMs: 1000, onOpen: () => refresher.soon(), onTask: () => refresher.soon(), onResync: () => refresher.soon() });
 }
 

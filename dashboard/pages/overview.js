@@ -80,7 +80,7 @@ export async function show(host, context) {
     }
   }, { signal });
   read(context.query);
-  await refresher.now();
+  void refresher.now();
   feed.open({ progress: "none", everyMs: 1000, onOpen: () => refresher.soon(), onTask: () => refresher.soon(), onResync: () => refresher.soon() });
   return {
     update: (/** @type {URLSearchParams} */ query) => {

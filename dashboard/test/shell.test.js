@@ -23,7 +23,7 @@ test("every page is reached by its address, and another address says that there 
     await isAt(page, name);
     assert.equal(await page.title(), `${name} · Task Tracker`);
     assert.equal(await page.locator("#pages [aria-current]").innerText(), name);
-    assert.equal(await page.evaluate(() => document.activeElement.tagName), "H1", "a screen reader goes on from the heading");
+    await until(() => page.evaluate(() => document.activeElement.tagName === "H1"), "a screen reader goes on from the heading");
     assert.equal(await page.locator("#announcer").innerText(), name);
   }
   await page.goBack();
