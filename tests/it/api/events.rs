@@ -1,6 +1,7 @@
 //! The stream of many tasks: where each stands now, and its progress.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use rstest::rstest;
@@ -23,6 +24,8 @@ async fn feed_after(
     last: Option<&str>,
 ) -> (Events, bool) {
     let mut request = server.client().get(server.api_at(node, &format!("/events{query}")));
+    // In all; each event has the usual time.
+    request = request.timeout(Duration::from_mins(3));
     if let Some(last) = last {
         request = request.header("last-event-id", last);
     }

@@ -1,5 +1,7 @@
 //! Feeds of many tasks while a dependency is away.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use serde_json::json;
 
@@ -8,6 +10,8 @@ use crate::harness::{Event, Events, Fault, Mode, Server, eventually};
 
 async fn feed(server: &Server, node: usize, query: &str) -> Events {
     let request = server.client().get(server.api_at(node, &format!("/events{query}")));
+    // In all; each event has the usual time.
+    let request = request.timeout(Duration::from_mins(3));
     let mut events = Events::open(request).await;
     assert_eq!(events.next().await.expect("an event").event, "open");
     events
