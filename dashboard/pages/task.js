@@ -212,12 +212,12 @@ class TaskPage {
   }
 
   /** @param {any} task */
-  async #chainOf({ id, originalTaskId, status }) {
+  async #chainOf({ id, originalTaskId }) {
     try {
       const root = originalTaskId ?? id;
       const { items } = await this.#api.list({ originalTaskId: root, limit: 100, fields: "brief" }, { signal: this.#signal });
-      const links = items.filter((task) => task.id === root || task.originalTaskId === root).sort((a, b) => a.retryCount - b.retryCount);
-      this.#chain.hidden = links.length < 2 || status === undefined;
+      const links = items.sort((a, b) => a.retryCount - b.retryCount);
+      this.#chain.hidden = links.length < 2;
       this.#chain.replaceChildren(h("div", { class: "card-head" }, h("h2", {}, "Retries")), h("div", { class: "card-body" }, chain(links, id)));
     } catch {
       // The task can be read without it.

@@ -213,6 +213,7 @@ test("whatever a task is called or says is text", async () => {
   await button(site.page, "Close").click();
   await button(site.page, "Cancel…").click();
   await button(site.page, "Cancel the task").click();
+  await is(site.page, "Cancelling");
   await client.fail(taskId, { workerId: evil, error: { message: evil } });
   await until(async () => ["Failed", "Cancelled"].includes(await word(site.page)), "ended");
   assert.equal(await site.page.evaluate(() => globalThis.evil), undefined);

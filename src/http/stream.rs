@@ -239,13 +239,6 @@ pub(super) fn line_of(frame: &Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
-            .collect()
-    }
-
     #[test]
     fn the_first_acceptable_format_is_chosen() {
         for (accept, format) in [
@@ -254,7 +247,9 @@ mod tests {
             ("application/x-ndjson", Format::Lines),
             ("application/json, application/x-ndjson;q=0.9", Format::Lines),
         ] {
-            assert_eq!(Format::accepted(&headers(&[("accept", accept)])), format, "{accept}");
+            let headers =
+                HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(Format::accepted(&headers), format, "{accept}");
         }
     }
 }

@@ -212,10 +212,10 @@ impl Feed {
                 for now in &*tasks {
                     self.take_note(now);
                 }
-                self.until = until.unwrap_or(self.until);
+                // It is told with what is told next, or with the next sign of life.
+                self.until = until;
             }
         }
-        // A position that moves while nothing is to be told is told with the next telling.
         if self.waiting.len() > WAITING_MOST {
             self.waiting.clear();
             self.has_overflowed = true;

@@ -91,8 +91,8 @@ impl TaskNow {
 /// What a feed hears.
 #[derive(Debug, Clone)]
 pub(super) enum Heard {
-    /// Where tasks stand now. With `until`, every move until then was told by now.
-    Tasks { tasks: Arc<[Arc<TaskNow>]>, until: Option<Timestamp> },
+    /// Where tasks stand now. Every move until `until` was told by now.
+    Tasks { tasks: Arc<[Arc<TaskNow>]>, until: Timestamp },
     /// So much has moved that it cannot be told.
     TooMuch,
 }
@@ -320,7 +320,7 @@ impl Herald {
         self.looked_at = began;
         self.told.retain(|_, moved_at| *moved_at >= since);
         if self.waiting.is_empty() {
-            let _ = self.tell.send(Heard::Tasks { tasks: Arc::new([]), until: Some(began) });
+            let _ = self.tell.send(Heard::Tasks { tasks: Arc::new([]), until: began });
         }
         Ok(())
     }
@@ -331,7 +331,7 @@ impl Herald {
         self.told.extend(tasks.iter().map(|now| (now.task.id.clone(), now.moved_at())));
         // Nothing was added meanwhile: this loop does one thing at a time.
         self.waiting.clear();
-        let _ = self.tell.send(Heard::Tasks { tasks: tasks.into(), until: Some(self.looked_at) });
+        let _ = self.tell.send(Heard::Tasks { tasks: tasks.into(), until: self.looked_at });
         Ok(())
     }
 }
