@@ -245,6 +245,9 @@ impl Feed {
 
     /// What waits, being due.
     async fn tell(&mut self) -> Result<Vec<Telling>> {
+        if self.has_overflowed {
+            self.catch_up().await?;
+        }
         let entries = match &mut self.progress {
             Progress::Latest(latest) => latest.take().await?,
             Progress::None | Progress::All(_) => Vec::new(),

@@ -3,7 +3,7 @@
 use super::latest::FOLLOWED_MOST;
 use super::room::MARGIN;
 use super::{Feed, Progress, Telling, Told, number};
-use crate::domain::{Entry, Event, TaskId, TaskType, Timestamp};
+use crate::domain::{Choice, Entry, Event, TaskId, TaskType, Timestamp};
 use crate::live::Delivery;
 use crate::service::{Error, Result, StartAt, Tracker};
 
@@ -39,27 +39,46 @@ impl Feed {
             Some(Vec::new())
         };
         let is_resumed = self.wish.after.is_some() && missed.is_some();
-        let tasks = self.tracker.stand(&missed.unwrap_or_default()).await?;
-        for now in &tasks {
-            self.take_note(now);
-        }
+        self.note(&missed.unwrap_or_default()).await?;
         let mut told = vec![Told::Open { is_resumed }];
         if self.wish.after.is_some() && !is_resumed {
             told.push(Told::Resync);
         }
         if !self.wish.follows {
             self.entries_until_now(since, &mut told).await?;
-        } else if let Progress::Latest(latest) = &mut self.progress
-            && self.wish.choice.tasks.is_empty()
+        } else {
+            self.follow_what_runs().await?;
+        }
+        told.extend(self.ready().into_iter().map(Told::Task));
+        Ok(self.telling(told))
+    }
+
+    /// Follows what began while moves passed unheard: whoever is told to list anew still hears of its progress.
+    pub(super) async fn catch_up(&mut self) -> Result<()> {
+        self.note(&self.wish.choice.tasks.clone()).await?;
+        self.follow_what_runs().await
+    }
+
+    /// Notes where these tasks stand.
+    async fn note(&mut self, ids: &[TaskId]) -> Result<()> {
+        for now in &self.tracker.stand(ids).await? {
+            self.take_note(now);
+        }
+        Ok(())
+    }
+
+    /// Follows the tasks that run, where none are named: those are told of, there or not.
+    async fn follow_what_runs(&mut self) -> Result<()> {
+        let Choice { tasks, types, .. } = &self.wish.choice;
+        if let Progress::Latest(latest) = &mut self.progress
+            && tasks.is_empty()
             && self.wish.choice.may_follow()
         {
-            let types = &self.wish.choice.types;
             for task in self.tracker.storage.running(types, FOLLOWED_MOST).await? {
                 latest.follow(&task);
             }
         }
-        told.extend(self.ready().into_iter().map(Told::Task));
-        Ok(self.telling(told))
+        Ok(())
     }
 
     /// The entries that whoever does not wait is told: of many it asks again for the rest, and hears the ends then.
