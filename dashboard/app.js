@@ -113,13 +113,11 @@ const CONNECTIONS = {
   refused: { word: "Not live", says: "The server refuses the stream." },
 };
 
-/** @param {{ state: string, failures?: number } | undefined} now */
+/** @param {{ state: string, failures?: number }} now */
 function showConnection(now) {
+  const known = CONNECTIONS[now.state];
   // An hourly change of streams is no news.
-  if (now?.state === "waiting" && now.failures === 0) return;
-  const known = now && CONNECTIONS[now.state];
-  // What stood there last stands until the next page says otherwise: nothing flickers between two pages.
-  if (!known) return;
+  if (!known || (now.state === "waiting" && now.failures === 0)) return;
   connection.hidden = false;
   mark(connection, "data-state", now.state);
   connection.title = known.says;

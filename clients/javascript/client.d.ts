@@ -192,6 +192,9 @@ export class TaskTracker {
   list(filter: ListFilter & { fields: "brief" }, call?: CallOptions): Promise<Page<BriefTask>>;
   list(filter?: ListFilter & { fields?: "all" }, call?: CallOptions): Promise<Page<TaskItem>>;
 
+  /** Where these stand, at most 100, without their histories; those that are not there are left out. */
+  standing(ids: string[], call?: CallOptions): Promise<TaskItem[]>;
+
   /** The oldest pending task of these types, or `null` if there is none after `waitSeconds`. */
   claim(
     wish: { taskTypes: string[]; workerId: string; waitSeconds?: number; leaseSeconds?: number },

@@ -8,7 +8,7 @@
 
 /** @import { CallOptions, ClientOptions, End, EventsOptions, FeedEvent, TaskEvent, TrackOptions } from "./client.js" */
 
-import { Feed } from "./client/feed.js";
+import { Feed, distribute } from "./client/feed.js";
 import { Follower } from "./client/follow.js";
 import { Endpoint } from "./client/wire.js";
 
@@ -23,16 +23,6 @@ async function dispatch(event, { onEvent, onProgress, onStatus, onGap, onNotice 
   else if (event.event === "status_change") await onStatus?.(event.data, event);
   else if (event.event === "gap") await onGap?.(event.data, event);
   else await onNotice?.(event);
-}
-
-/** @param {FeedEvent} event @param {EventsOptions} options */
-async function distribute(event, { onEvent, onOpen, onTask, onProgress, onGap, onResync }) {
-  await onEvent?.(event);
-  if (event.event === "open") await onOpen?.(event.data, event);
-  else if (event.event === "task") await onTask?.(event.data, event);
-  else if (event.event === "progress") await onProgress?.(event.taskId, event.data, event);
-  else if (event.event === "gap") await onGap?.(event.taskId, event.data, event);
-  else if (event.event === "resync") await onResync?.(event);
 }
 
 /**
@@ -109,6 +99,12 @@ export class TaskTracker {
   get = (id, call) => this.#get(of(id), {}, call);
   /** @type {Declared["list"]} */
   list = ({ status, ...filter } = {}, call) => this.#get("tasks", { ...filter, status: Array.isArray(status) ? status.join() : status }, call);
+  /** @type {Declared["standing"]} */
+  standing = async (ids, call) => {
+    const query = { taskId: ids, progress: "none", follow: false };
+    const lines = await this.#endpoint.lines("events", { query, signal: call?.signal });
+    return lines.filter(({ event }) => event === "task").map(({ data }) => data);
+  };
   /** @type {Declared["claim"]} */
   claim = (wish, call) => this.#post("tasks/claim", wish, call);
   /** @type {Declared["start"]} */

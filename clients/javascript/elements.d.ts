@@ -53,7 +53,7 @@ export class TaskProgressElement extends HTMLElement {
 export interface TaskProgressElement extends Watching {}
 
 /**
- * `<task-list>`: the newest tasks, live, on one connection. Attributes: `task-type`, `status`, `limit` (20, at most 100), `base-url`,
+ * `<task-list>`: the newest tasks, live. All lists of a page share one connection. Attributes: `task-type`, `status`, `limit` (20, at most 100), `base-url`,
  * `href`, `label`; what has `slot="empty"` is shown where there is none.
  *
  * Fires `task-added` and `task-ended` (their `detail` is the task), and `task-error`. They bubble.

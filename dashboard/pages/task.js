@@ -21,43 +21,16 @@ const LOOK_MS = 5_000;
 const LATE_MS = 1_500;
 
 /** @param {HTMLElement} host @param {import("../app.js").Context} context */
-export async function show(host, { api, params, navigate, signal, feed }) {
-  const id = params.id ?? "";
-  /** @type {TaskPage | undefined} */
-  let page;
-  try {
-    // Whether there is one; a stream of many waits for those that are not there yet.
-    await api.why(id, { signal });
-    if (signal.aborted) return;
-    const task = await first({ api, id, signal, feed, onTask: (now) => page?.stand(now) });
-    if (!signal.aborted) page = new TaskPage(host, task, { api, navigate, signal });
-  } catch (error) {
-    if (/** @type {any} */ (error)?.status !== 404) throw error;
-    missing(host, id);
-  }
-}
-
-/**
- * The task as it stands, and from then on `onTask` whenever it stands elsewhere. Its own address says it with the whole history, which
- * the stream of the task says as well: it is asked where that of many is late or refused.
- * @param {Pick<import("../app.js").Context, "api" | "signal" | "feed"> & { id: string, onTask: (task: any) => void }} wish
- * @returns {Promise<any>}
- */
-function first({ api, id, signal, feed, onTask }) {
-  return new Promise((resolve, reject) => {
-    const read = () => void api.get(id, { signal }).then(resolve, reject);
-    const timer = setTimeout(read, LATE_MS);
-    signal.addEventListener("abort", () => clearTimeout(timer));
-    feed.open({
-      taskIds: [id], progress: "none",
-      onTask: (task) => {
-        clearTimeout(timer);
-        resolve(task);
-        onTask(task);
-      },
-      onRefused: read,
-    });
+export async function show(host, context) {
+  const { api, params: { id = "" }, signal } = context;
+  const [task] = await api.standing([id], { signal }).catch((error) => {
+    // What cannot be an id is that of no task.
+    if (error?.code === "validation_failed") return [];
+    throw error;
   });
+  if (signal.aborted) return;
+  if (task) new TaskPage(host, task, context);
+  else missing(host, id);
 }
 
 /** @param {HTMLElement} host @param {string} id */
@@ -100,8 +73,8 @@ class TaskPage {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #reading;
 
-  /** @param {HTMLElement} host @param {any} task @param {Pick<import("../app.js").Context, "api" | "navigate" | "signal">} context */
-  constructor(host, task, { api, navigate, signal }) {
+  /** @param {HTMLElement} host @param {any} task @param {import("../app.js").Context} context */
+  constructor(host, task, { api, feed, navigate, signal }) {
     [this.#task, this.#api, this.#signal] = [task, api, signal];
     this.#deeds = deeds(() => ({ api, task: this.#task, navigate }));
     const curl = h("button", { type: "button", class: "button", onclick: () => void showCurls(this.#task) }, "Copy as curl…");
@@ -119,6 +92,12 @@ class TaskPage {
 
     this.stand(task);
     signal.addEventListener("abort", () => this.#timeline.close());
+    feed.open({
+      progress: "none",
+      onOpen: ({ resumed }) => void (resumed || this.#read()),
+      onTask: (now) => void (now.id === task.id && this.stand(now)),
+      onResync: () => void this.#read(),
+    });
     follow({
       api, id: task.id, signal,
       onEvent: (event) => this.#take(event),
@@ -152,7 +131,8 @@ class TaskPage {
 
   async #read() {
     try {
-      this.stand(await this.#api.get(this.#task.id, { signal: this.#signal }));
+      const [task] = await this.#api.standing([this.#task.id], { signal: this.#signal });
+      if (task) this.stand(task);
     } catch {
       // The stream of many says it, too, or the next look does.
     }

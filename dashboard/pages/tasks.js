@@ -121,8 +121,8 @@ export async function show(host, context) {
         isFirst = false;
         paint();
       },
-      onTask: (task) => mine.take(task) !== "none" && paint(),
-      onProgress: (id, entry) => mine.progress(id, entry) && list.due(),
+      onTask: (task) => void (mine.take(task) !== "none" && paint()),
+      onProgress: (id, entry) => void (mine.progress(id, entry) && list.due()),
       onResync: () => {
         mine.expire();
         paint();

@@ -99,6 +99,22 @@ test("it works below a prefix, also where that was asked for without its slash",
   await proxy.stop();
 });
 
+test("a page holds one stream however many tasks it shows, and that of a task one for its entries", async () => {
+  const own = await Server.start();
+  const task = await own.started("t");
+  for (let n = 0; n < 20; n++) await own.started("u");
+  const site = await open(browser, own.url);
+  for (const [hash, streams] of [["#/", 1], ["#/tasks", 1], ["#/tasks?type=u&status=in_progress", 1], [`#/tasks/${task}`, 2], ["#/operations", 1]]) {
+    await site.page.evaluate((hash) => (location.hash = hash), hash);
+    await site.page.locator("main h1").waitFor();
+    await isLive(site.page);
+    await until(async () => (await own.streams()) === streams, `${hash}: ${streams}`);
+  }
+  isClean(site);
+  await site.close();
+  await own.stop();
+});
+
 test("a server that restarts is waited for, and nothing is missed", async () => {
   const own = await Server.start();
   const [first, second] = [await own.started("a"), await own.started("b")];

@@ -161,8 +161,9 @@ fn under_base((schemas, mut paths, router): UtoipaMethodRouter<Api>) -> UtoipaMe
 pub fn site(api: Api) -> Site {
     let (mut all, document) = documented().split_for_parts();
     let text = Arc::<str>::from(document::render(&document));
+    // From the page, so that a proxy may put both below a prefix.
     let docs = SwaggerUi::new("/docs").config(
-        utoipa_swagger_ui::Config::new(["/openapi.json"])
+        utoipa_swagger_ui::Config::new(["../openapi.json"])
             .try_it_out_enabled(true)
             .validator_url("none"),
     );

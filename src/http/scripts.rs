@@ -18,12 +18,13 @@ macro_rules! scripts {
     };
 }
 
-const SCRIPTS: [(&str, &str); 17] = scripts![
+const SCRIPTS: [(&str, &str); 18] = scripts![
     "client.js",
     "client/feed.js",
     "client/follow.js",
     "client/link.js",
     "client/parser.js",
+    "client/shared.js",
     "client/view.js",
     "client/wire.js",
     "elements.js",

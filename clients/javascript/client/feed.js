@@ -35,7 +35,7 @@ export class Feed {
   #query;
   #link;
   /** The id behind which it goes on: what it says is the server's affair. @type {string | undefined} */
-  #cursor;
+  cursor;
   #isOpen = false;
   /** When each task stood as it was last told. @type {Memory<string>} */
   #stood = new Memory();
@@ -46,7 +46,7 @@ export class Feed {
   constructor(options) {
     const { taskIds, taskTypes, statuses, progress, everyMs, after } = options;
     this.#query = { taskId: taskIds, taskType: taskTypes, status: statuses, progress, every: everyMs === undefined ? undefined : `${everyMs}ms` };
-    this.#cursor = after;
+    this.cursor = after;
     this.#link = /** @type {Link<FeedEvent>} */ (new Link(options, this));
   }
 
@@ -56,7 +56,7 @@ export class Feed {
 
   /** @param {boolean} follow */
   ask(follow) {
-    const after = this.#cursor;
+    const after = this.cursor;
     if (after === undefined || !follow) return { query: { ...this.#query, after } };
     return { query: this.#query, headers: { "last-event-id": after } };
   }
@@ -69,7 +69,7 @@ export class Feed {
   accept({ id, data }, isStream) {
     /** @type {FeedEvent} */
     const event = JSON.parse(data);
-    if (id !== "") this.#cursor = id;
+    if (id !== "") this.cursor = id;
     if (event.event === "open") {
       // Every poll opens anew; that it went on where it was is no news.
       if (!isStream && this.#isOpen && event.data.resumed) return undefined;
@@ -89,4 +89,14 @@ export class Feed {
     }
     return event;
   }
+}
+
+/** Tells the listeners, one after the other. @param {FeedEvent} event @param {Pick<EventsOptions, "onEvent" | "onOpen" | "onTask" | "onProgress" | "onGap" | "onResync">} options */
+export async function distribute(event, { onEvent, onOpen, onTask, onProgress, onGap, onResync }) {
+  await onEvent?.(event);
+  if (event.event === "open") await onOpen?.(event.data, event);
+  else if (event.event === "task") await onTask?.(event.data, event);
+  else if (event.event === "progress") await onProgress?.(event.taskId, event.data, event);
+  else if (event.event === "gap") await onGap?.(event.taskId, event.data, event);
+  else if (event.event === "resync") await onResync?.(event);
 }

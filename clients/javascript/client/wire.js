@@ -115,6 +115,12 @@ export class Endpoint {
   async json(path, request) {
     return (await this.send(path, { ...request, headers: { accept: "application/json", ...request.headers } })).json();
   }
+
+  /** Values with a line each. @param {string} path @param {Parameters<Endpoint["send"]>[1]} request @returns {Promise<any[]>} */
+  async lines(path, request) {
+    const answer = await this.send(path, { ...request, headers: { accept: "application/x-ndjson" } });
+    return (await answer.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  }
 }
 
 /** @param {Response} response */

@@ -1,4 +1,4 @@
-/** `<task-list>`: the newest tasks, live, one bar each and one stream for all of them. */
+/** `<task-list>`: the newest tasks, live, one bar each. */
 
 /** @import { Item } from "./tasks.js" */
 
@@ -11,8 +11,6 @@ import { words } from "./words.js";
 
 /** As many as the service lists at once. */
 const MOST = 100;
-/** For how long a page may be hidden before it hangs up: browsers allow six connections to a host, for all pages. */
-const HIDDEN_MS = 60_000;
 
 const sheets = sheet(HOST_CSS, BAR_CSS, ROWS_CSS);
 
@@ -39,8 +37,6 @@ export class TasksElement extends WatchingElement {
   /** @type {Tasks | undefined} */
   tasks;
   #refusal = "";
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #hiding;
 
   get taskType() { return this.getAttribute("task-type") ?? ""; }
   set taskType(type) { this.setAttribute("task-type", type); }
@@ -62,22 +58,6 @@ export class TasksElement extends WatchingElement {
     if (name === "href" || name === "label") this.repaint();
     else super.attributeChangedCallback(name, before, now);
   }
-
-  connectedCallback() {
-    super.connectedCallback();
-    document.addEventListener("visibilitychange", this.#seen);
-  }
-  disconnectedCallback() {
-    super.disconnectedCallback();
-    document.removeEventListener("visibilitychange", this.#seen);
-    clearTimeout(this.#hiding);
-  }
-
-  #seen = () => {
-    clearTimeout(this.#hiding);
-    if (document.hidden) this.#hiding = setTimeout(() => this.pause(), HIDDEN_MS);
-    else if (this.#refusal === "") this.resume();
-  };
 
   begin() {
     this.tasks = undefined;

@@ -1,9 +1,11 @@
-/** The newest tasks of a filter, live, from one list and one stream. It knows no page. */
+/** The newest tasks of a filter, live, from one list and the page's stream. It knows no page. */
 
-/** @import { EventsOptions, Status, TaskItem } from "../client.js" */
+/** @import { Status, TaskItem } from "../client.js" */
+/** @import { SharedOptions } from "../client/shared.js" */
 
-import { TaskTracker, backoffMs, events } from "../client.js";
+import { TaskTracker, backoffMs } from "../client.js";
 import { isPassing } from "../client/link.js";
+import { share } from "../client/shared.js";
 import { TaskView } from "../client/view.js";
 
 /** Of the running ones more are not counted. */
@@ -31,7 +33,7 @@ export class Tasks {
   /** Those that run, whether they are among the newest or not. @type {Set<string>} */
   running = new Set();
   isListed = false;
-  /** @type {Pick<EventsOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} */
+  /** @type {Pick<SharedOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} */
   #options = {};
   #tracker = new TaskTracker();
   #filter;
@@ -57,13 +59,13 @@ export class Tasks {
 
   /**
    * Until the signal ends it, or a refusal does; then it may be called again, and shows meanwhile what it knows.
-   * @param {Pick<EventsOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} options
+   * @param {Pick<SharedOptions, "baseUrl" | "headers" | "timing" | "signal" | "onConnection">} options
    */
   async follow(options) {
     this.#options = options;
     this.#tracker = new TaskTracker(options);
     const { taskTypes, statuses } = this.#filter;
-    await events({
+    await share({
       ...options, taskTypes,
       // Who counts those that run hears of all.
       ...(!this.#counts && statuses && { statuses }),

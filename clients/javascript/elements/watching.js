@@ -67,17 +67,6 @@ export class WatchingElement extends Page {
     clearTimeout(this.#tick);
   }
 
-  /** Hangs up, and shows what it knows. */
-  pause() {
-    this.#running?.abort();
-    this.#running = undefined;
-  }
-
-  /** Goes on where it hung up. */
-  resume() {
-    if (!this.#running && this.isConnected) this.#go();
-  }
-
   restart() {
     this.#stop();
     if (!this.isConnected) return;

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { TaskTracker, TaskTrackerError, events } from "../client.js";
-import { hang, head, problem, scripted, silent, stream } from "./scripted.js";
+import { frame, hang, head, problem, scripted, silent, stream } from "./scripted.js";
 
-const frame = (id, event) => `${id ? `id: ${id}\n` : ""}event: ${event.event}\ndata: ${JSON.stringify(event)}\n\n`;
 const opened = (id, resumed = false) => head + frame(id, { event: "open", data: { resumed }, timestamp: "" });
 const task = (id, taskId, second, fields = {}) =>
   frame(id, { event: "task", data: { id: taskId, updatedAt: `2026-11-20T12:00:0${second}.000Z`, ...fields }, taskId, timestamp: "" });

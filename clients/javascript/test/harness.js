@@ -54,6 +54,12 @@ export class Server {
     await rm(this.data, { recursive: true, force: true });
   }
 
+  /** How many streams it holds open. */
+  async streams() {
+    const metrics = await (await fetch(`${this.url}metrics`)).text();
+    return Number(/^streams_open (\d+)$/m.exec(metrics)?.[1]);
+  }
+
   get client() {
     return new TaskTracker({ baseUrl: this.url });
   }

@@ -230,10 +230,28 @@ test("what a page sets before the elements are there counts, and one that is tak
   });
   const list = page.page.locator("task-list");
   await until(async () => (await labels(list)).join() === "Early", "shown");
-  const held = async () => Number(/^streams_open (\d+)$/m.exec(await (await fetch(`${server.url}metrics`)).text())?.[1]);
-  await until(async () => (await held()) === 1, "one stream");
+  await until(async () => (await server.streams()) === 1, "one stream");
   await list.evaluate((element) => element.remove());
-  await until(async () => (await held()) === 0, "no stream");
+  await until(async () => (await server.streams()) === 0, "no stream");
+  isClean(page);
+  await page.close();
+});
+
+test("however many elements a page has, they are on one stream", async () => {
+  const page = await open(browser, proxy);
+  for (const type of ["one", "two", "three", "one"]) await add(page.page, "task-list", { "task-type": type });
+  const recent = await add(page.page, "task-recent");
+  await recent.evaluate((element) => (element.open = true));
+  const lists = page.page.locator("task-list");
+  // Each type is of one list or two, and everything is in the head.
+  for (const [at, type] of [[0, "one"], [1, "two"], [2, "three"], [3, "one"]]) {
+    const title = `${type} ${at}`;
+    await registered(type, title);
+    for (const shown of [lists.nth(at), recent]) await until(async () => (await labels(shown))[0] === title, title);
+  }
+  await until(async () => (await server.streams()) === 1, "one stream");
+  await page.page.evaluate(() => document.querySelectorAll("task-list, task-recent").forEach((element) => element.remove()));
+  await until(async () => (await server.streams()) === 0, "no stream");
   isClean(page);
   await page.close();
 });

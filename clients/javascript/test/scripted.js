@@ -6,6 +6,9 @@ export const timing = { openMs: 60, silenceMs: 120, pollMs: 1, streamAgainMs: 20
 /** What every stream begins with. */
 export const head = ": open\nretry: 1\n\n";
 
+/** One event of a stream. */
+export const frame = (id, event) => `${id ? `id: ${id}\n` : ""}event: ${event.event}\ndata: ${JSON.stringify(event)}\n\n`;
+
 /** An answer of these pieces; then it ends, breaks (an error), or says nothing more (`hang`). */
 export function stream(...pieces) {
   const headers = { "content-type": "text/event-stream" };

@@ -192,6 +192,8 @@ test("a worker can be written with it, and whoever asks for the work, too", asyn
   assert.deepEqual((({ seqId, count }) => [seqId, count])(await tracker.progress(id, [{ percent: 20 }, { percent: 30 }], me)), [3, 2]);
   assert.equal((await tracker.heartbeat(id, me)).status, "in_progress");
   assert.equal((await tracker.why(id)).code, "running");
+  const standing = await tracker.standing([id, "nobody"]);
+  assert.deepEqual(standing.map(({ id, status, latestProgress }) => [id, status, latestProgress?.seqId]), [[id, "in_progress", 3]]);
   assert.deepEqual((await tracker.workers({ limit: 10 })).items[0].holds.map(({ taskId }) => taskId), [id]);
   assert.equal((await tracker.release(id, me)).status, "pending");
   const again = await tracker.claim({ taskTypes: ["report"], workerId: "node" });

@@ -44,10 +44,10 @@ impl Feed {
         if self.wish.after.is_some() && !is_resumed {
             told.push(Told::Resync);
         }
-        if !self.wish.follows {
-            self.entries_until_now(since, &mut told).await?;
-        } else {
+        if self.wish.follows {
             self.follow_what_runs().await?;
+        } else {
+            self.entries_until_now(since, &mut told).await?;
         }
         told.extend(self.ready().into_iter().map(Told::Task));
         Ok(self.telling(told))

@@ -155,7 +155,7 @@ async fn the_docs_page_needs_nothing_from_elsewhere(#[values(Embedded)] mode: Mo
         }
     }
     let setup = got(&server, "/docs/swagger-initializer.js").await;
-    assert!(setup.text.contains("/openapi.json"), "{}", setup.text);
+    assert!(setup.text.contains(r#""../openapi.json""#), "{}", setup.text);
     for external in ["http://", "https://"] {
         assert!(!setup.text.contains(external), "{}", setup.text);
     }
