@@ -6,9 +6,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
-use task_tracker::domain::{Choice, TaskId};
-use task_tracker::service::{Detail, Telling, Told, Wish};
-use tokio::time::timeout;
 
 use super::by;
 use crate::harness::Mode::{self, Cluster, Embedded, Node, TwoNodes};
@@ -235,49 +232,6 @@ async fn who_missed_more_than_can_be_told_is_told_to_list_anew(
     let last = next_of(&mut events, "task", &id).await.id.expect("an id");
     let (_, is_resumed) = feed_after(&server, 0, "?taskType=u", Some(&last)).await;
     assert!(is_resumed, "of this type nothing was missed");
-}
-
-#[rstest]
-#[case::of_many(Detail::Latest, false)]
-#[case::of_named_tasks(Detail::All, true)]
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_reader_that_fell_behind_was_not_told_is_followed_all_the_same(
-    #[values(Embedded, Node)] mode: Mode,
-    #[case] detail: Detail,
-    #[case] is_named: bool,
-) {
-    // More than a reader may be behind: each move is read by itself.
-    const READINGS: usize = 260;
-    let server = Server::start(mode).await;
-    let id = "begins-unheard";
-    let task: TaskId = id.parse().expect("an id");
-    let tasks = if is_named { vec![task.clone()] } else { Vec::new() };
-    let choice = Choice { tasks, ..Choice::default() };
-    let wish = Wish { choice, detail, every: Duration::ZERO, after: None, follows: true };
-    let mut behind = server.nodes[0].tracker().feed(wish).await.expect("a feed");
-    behind.next().await.expect("that it is open");
-    let mut heard = feed(&server, 0, "?every=0ms").await;
-    server.post("/tasks", json!({ "taskId": id, "taskType": "t" })).await.ok();
-    server.post(&format!("/tasks/{id}/start"), json!({})).await.ok();
-    until(&mut heard, id, "in_progress").await;
-    for _ in 0..READINGS {
-        let other = server.registered("t").await;
-        until(&mut heard, &other, "pending").await;
-    }
-    let (mut is_told_to_list, mut entries) = (false, 0);
-    while entries < 2 {
-        let next = timeout(Duration::from_secs(20), behind.next()).await.expect("news in time");
-        for Telling { told, .. } in next.expect("tellings").expect("that it goes on") {
-            match told {
-                Told::Resync => is_told_to_list = true,
-                Told::Event(of, _) if of == task => entries += 1,
-                Told::Open { .. } | Told::Task(_) | Told::Event(..) => {}
-            }
-        }
-        if is_told_to_list {
-            server.progressed(id, json!({ "n": entries })).await;
-        }
-    }
 }
 
 #[rstest]

@@ -57,6 +57,7 @@ mod events;
 mod filters;
 mod idempotency;
 mod joining;
+mod lagging;
 mod leases;
 mod lifecycle;
 mod limits;
