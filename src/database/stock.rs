@@ -68,6 +68,12 @@ pub(super) struct Taken<D: Driver> {
     at: Instant,
 }
 
+impl<D: Driver> Taken<D> {
+    fn now(connection: PoolConnection<D>) -> Self {
+        Self { connection, at: Instant::now() }
+    }
+}
+
 impl<D: Driver> Clone for Stock<D> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -119,10 +125,25 @@ impl<D: Driver> Stock<D> {
         tokio::select! {
             biased;
             Ok(taken) = &mut waiting.handed => Ok(taken),
-            acquired = self.0.pool.acquire() => {
-                Ok(Taken { connection: acquired?, at: Instant::now() })
-            }
+            acquired = self.acquire() => acquired,
         }
+    }
+
+    /// A connection from the pool. One that is begun is made to its end, whoever gets it: given up whenever somebody else's came
+    /// back sooner, it would be begun again and again, and cost a server more than what it is for.
+    async fn acquire(&self) -> Result<Taken<D>, sqlx::Error> {
+        let pool = &self.0.pool;
+        if pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0 {
+            return Ok(Taken::now(pool.acquire().await?));
+        }
+        let (stock, (made, acquired)) = (self.clone(), oneshot::channel());
+        tokio::spawn(async move {
+            let acquired = stock.0.pool.acquire().await.map(Taken::now);
+            if let Err(Ok(unneeded)) = made.send(acquired) {
+                stock.keep(unneeded);
+            }
+        });
+        acquired.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     /// Hands on, or keeps at hand, a connection that did what it was told and has nothing begun.

@@ -113,6 +113,8 @@ struct Link {
     upstream: String,
     state: watch::Sender<State>,
     trap: Mutex<Option<(&'static [u8], Lost)>>,
+    /// Connections so far.
+    accepted: AtomicUsize,
 }
 
 impl Proxy {
@@ -124,7 +126,8 @@ impl Proxy {
         let held = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let address = held.local_addr().expect("an address");
         let (state, trap) = (watch::Sender::new(State::default()), Mutex::new(None));
-        let link = Arc::new(Link { address, upstream, state, trap });
+        let accepted = AtomicUsize::new(0);
+        let link = Arc::new(Link { address, upstream, state, trap, accepted });
         let listening = tokio::spawn(listen(Arc::clone(&link)));
         Self { _port: held, link, listening }
     }
@@ -165,6 +168,11 @@ impl Proxy {
     /// Loses the next `word` a client says, or the answer to it.
     pub fn lose(&self, lost: Lost, word: &'static [u8]) {
         *self.link.trap() = Some((word, lost));
+    }
+
+    /// How many connections were made so far.
+    pub fn accepted(&self) -> usize {
+        self.link.accepted.load(Ordering::SeqCst)
     }
 
     /// Whether what was to be lost is lost.
@@ -221,6 +229,7 @@ async fn listen(link: Arc<Link>) {
 async fn accept(link: &Arc<Link>, listener: &TcpListener) {
     loop {
         let (client, _) = listener.accept().await.expect("a connection");
+        link.accepted.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(serve(Arc::clone(link), client));
     }
 }

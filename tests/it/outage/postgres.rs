@@ -231,6 +231,22 @@ async fn connections_that_are_cut_again_and_again_are_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_begun_is_made_and_kept() {
+    let (server, proxies) = Server::start_behind(Mode::Node).await;
+    // Callers that come and go at once: each finds others faster than the connection that it asked for.
+    for _ in 0..40 {
+        let crowd = (0..40).map(async |_| {
+            let id = server.registered("work").await;
+            server.get_at(0, &format!("/tasks/{id}")).await.ok();
+        });
+        join_all(crowd).await;
+    }
+    // Six may be there at once; some more are for what is done once.
+    let accepted = proxies.database.accepted();
+    assert!(accepted <= 12, "{accepted} connections");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_catches_up_from_the_live_log_while_postgres_is_away() {
     let (server, proxies) = Server::start_behind(Mode::TwoNodes).await;
     let id = server.started("work").await;
