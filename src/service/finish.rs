@@ -167,17 +167,21 @@ impl Tracker {
             };
             self.settle(task, last_seq_id).await
         };
-        if let Err(error) = settle.await {
-            tracing::warn!(task.id = %task.id, error = &error as &dyn std::error::Error,
-                "the end is committed and will be published later");
+        match settle.await {
+            // Nobody waits for it: where it is lost, the end is settled once more.
+            Ok(()) => self.batches.settling.send(task.id.clone()),
+            Err(error) => tracing::warn!(task.id = %task.id,
+                error = &error as &dyn std::error::Error,
+                "the end is committed and will be published later"),
         }
     }
 
+    /// Publishes the end and deletes the log. That it is settled is not noted yet.
     async fn settle(&self, task: &Task, mut last_seq_id: u64) -> Result<()> {
         loop {
             let end = StatusChange::of(task, last_seq_id);
             match self.live.end(&task.id, task.attempt, &end, self.clock.now()).await? {
-                Ended::Gone => return self.batches.settling.call(task.id.clone()).await?,
+                Ended::Gone => return Ok(()),
                 // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
                     let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
@@ -194,7 +198,8 @@ impl Tracker {
     /// Settles an end that another began to settle, perhaps.
     async fn settle_left(&self, task: &Task) -> Result<()> {
         self.keep_receipts(&task.id).await?;
-        self.settle(task, self.storage.last_sealed(&task.id).await?).await
+        self.settle(task, self.storage.last_sealed(&task.id).await?).await?;
+        self.batches.settling.call(task.id.clone()).await?
     }
 
     /// Publishes ends that are committed and were left before they were settled: their node died, or

@@ -126,10 +126,12 @@ impl Storage {
             .map(drop)
     }
 
-    /// Notes that nothing of `ids` is live any more.
+    /// Notes that nothing of `ids` is live any more. A crash may take the note back, and then they are settled once more.
     pub async fn settled(&self, ids: &[TaskId]) -> Result<(), Error> {
-        let member = dialect::in_first_parameter(self.database.kind());
-        Statement::new(format!("DELETE FROM tracker_unsettled WHERE task_id{member}"))
+        let kind = self.database.kind();
+        let (member, lazily) =
+            (dialect::in_first_parameter(kind), dialect::and_committed_lazily(kind));
+        Statement::new(format!("DELETE FROM tracker_unsettled WHERE task_id{member}{lazily}"))
             .bind(texts(ids))
             .execute(self.database.writer())
             .await
