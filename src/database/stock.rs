@@ -125,7 +125,8 @@ impl<D: Driver> Stock<D> {
         tokio::select! {
             biased;
             Ok(taken) = &mut waiting.handed => Ok(taken),
-            acquired = self.acquire() => acquired,
+            // It is large, and seldom needed.
+            acquired = Box::pin(self.acquire()) => acquired,
         }
     }
 

@@ -145,7 +145,7 @@ pub(super) async fn progress(
     let (parts, body) = request.into_parts();
     SentKey::of_parts(&parts)?
         .none("is not for lines, which are kept as they arrive: send entries")?;
-    let response = append_lines(&api, id, &caller, body).await?;
+    let response = Box::pin(append_lines(&api, id, &caller, body)).await?;
     Ok(axum::Json(response).into_response())
 }
 

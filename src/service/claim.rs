@@ -64,7 +64,8 @@ impl Tracker {
             let claimed = tracker.take_oldest(&types, &worker, lease).await;
             if let Err(Ok(Some(unheard))) = answer.send(claimed) {
                 let holder = unheard.task.holder();
-                let given_back = tracker.release(unheard.task.id.clone(), holder, None).await;
+                let id = unheard.task.id.clone();
+                let given_back = Box::pin(tracker.release(id, holder, None)).await;
                 tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
                     "the worker hung up before it heard of its task, which is given back");
             }
@@ -91,7 +92,7 @@ impl Tracker {
         if task.attempt == 1 {
             return Ok(Some(Tracked { task, history: Vec::new(), is_complete: true }));
         }
-        self.with_history(task).await.map(Some)
+        Box::pin(self.with_history(task)).await.map(Some)
     }
 
     /// Begins this very task.

@@ -107,13 +107,13 @@ impl Tracker {
             }
         }
         let mut newest = None;
-        let said = self
-            .change_one(id, end.by, &end.caller.clone(), keyed, async |task: Task| {
-                let (change, last) = self.end_one(task, end).await?;
-                newest = last;
-                Ok(change)
-            })
-            .await?;
+        let caller = end.caller.clone();
+        let said = self.change_one(id, end.by, &caller, keyed, async |task: Task| {
+            let (change, last) = self.end_one(task, end).await?;
+            newest = last;
+            Ok(change)
+        });
+        let said = Box::pin(said).await?;
         Ok((said, newest))
     }
 
@@ -182,17 +182,20 @@ impl Tracker {
             let end = StatusChange::of(task, last_seq_id);
             match self.live.end(&task.id, task.attempt, &end, self.clock.now()).await? {
                 Ended::Gone => return Ok(()),
-                // Acknowledged while the commit was under way for longer than a fence stays closed.
                 Ended::Unsealed => {
-                    let page = self.live.read(&task.id, last_seq_id, PAGE).await?;
-                    // Receipts first: once the entries are sealed, nothing says any more that there were some.
-                    self.keep_receipts(&task.id).await?;
-                    self.storage.seal(&task.id, &page.entries, None).await?;
-                    last_seq_id =
-                        page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id);
+                    last_seq_id = Box::pin(self.seal_late(task, last_seq_id)).await?
                 }
             }
         }
+    }
+
+    /// Seals what was acknowledged while the commit was under way for longer than a fence stays closed. Says the newest number.
+    async fn seal_late(&self, task: &Task, after: u64) -> Result<u64> {
+        let page = self.live.read(&task.id, after, PAGE).await?;
+        // Receipts first: once the entries are sealed, nothing says any more that there were some.
+        self.keep_receipts(&task.id).await?;
+        self.storage.seal(&task.id, &page.entries, None).await?;
+        Ok(page.entries.last().map_or(page.last_seq_id, |newest| newest.seq_id))
     }
 
     /// Settles an end that another began to settle, perhaps.

@@ -83,20 +83,22 @@ impl Tracker {
                 Appended::Reused => return Err(Error::KeyReused),
                 Appended::TooLong => return Err(Error::LogFull(id.clone())),
                 // Somebody else may be sealing it.
-                Appended::Full => (self.seal_one(id).await?, "the log of the task is being sealed"),
+                Appended::Full => {
+                    (Box::pin(self.seal_one(id)).await?, "the log of the task is being sealed")
+                }
                 Appended::Unverified { fence, memory } => {
                     let is_opening = matches!(fence, Fence::Opening { .. });
-                    let verdict = self.verify(id, caller, (fence, memory), now).await;
+                    let verdict = Box::pin(self.verify(id, caller, (fence, memory), now)).await;
                     let is_refused =
                         matches!(verdict, Err(Error::TaskNotFound(_) | Error::Refused { .. }));
                     if is_refused && is_opening {
                         // The look has left a fence that nobody will open: it must not outlive a log that is gone.
-                        self.look_anew(id).await;
+                        Box::pin(self.look_anew(id)).await;
                     }
                     verified = match (verdict, key) {
                         // Nothing is taken now, but it may have been before: an end took the receipts with it.
                         (Err(refused @ Error::Refused { .. }), Some(key)) => {
-                            let receipt = self.receipt(key, now).await?;
+                            let receipt = Box::pin(self.receipt(key, now)).await?;
                             return receipt.map(Accepted::from).ok_or(refused);
                         }
                         (verdict, _) => verdict?,

@@ -42,7 +42,7 @@ impl Tracker {
             let (new, now) = (NewTask::from(registration), tracker.clock.now());
             let id = new.id.clone();
             let outcome = if let Some(keyed) = keyed {
-                tracker.storage.insert_once(&new, keyed, now).await?
+                Box::pin(tracker.storage.insert_once(&new, keyed, now)).await?
             } else {
                 let task = new.registered(now);
                 let is_new = tracker.batches.registering.call(task.clone()).await??;

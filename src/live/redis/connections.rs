@@ -118,7 +118,7 @@ impl Pages {
     }
 
     async fn take(&self) -> RedisResult<Connection> {
-        match timeout(CONNECT_TIMEOUT, self.0.get()).await {
+        match timeout(CONNECT_TIMEOUT, Box::pin(self.0.get())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(self.judge(error)),
             Ok(Err(_)) | Err(_) => Err(self.judge(timed_out())),

@@ -202,7 +202,7 @@ impl Live for RedisLive {
         let (answer, at) =
             self.lookout.run(&key, |look| self.append_request(look, task, &append)).await?;
         if matches!(&answer, Value::Array(said) if said.len() > 2) {
-            return self.unverified(answer, at, &key).await;
+            return Box::pin(self.unverified(answer, at, &key)).await;
         }
         let (last, text): (i64, String) = from_redis_value(answer).map_err(RedisError::from)?;
         match last {
