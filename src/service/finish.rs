@@ -183,7 +183,7 @@ impl Tracker {
             match self.live.end(&task.id, task.attempt, &end, self.clock.now()).await? {
                 Ended::Gone => return Ok(()),
                 Ended::Unsealed => {
-                    last_seq_id = Box::pin(self.seal_late(task, last_seq_id)).await?
+                    last_seq_id = Box::pin(self.seal_late(task, last_seq_id)).await?;
                 }
             }
         }
