@@ -32,6 +32,8 @@
 //! | [`report`], [`targets`], [`bound`] | medians, ratios, and what they must be |
 //! | [`table`], [`grid`], [`marks`] | the tables, and the documents they are written into |
 
+#![allow(clippy::large_futures, reason = "what drives a load is made once")]
+
 mod bare;
 mod bound;
 mod cli;

@@ -14,6 +14,7 @@
 //!
 //! `scripts/test` starts the servers these tests need; without them they fail and say so.
 
+#![allow(clippy::large_futures, reason = "a test is run once")]
 #![expect(unreachable_pub, reason = "one binary: `pub` says what a module offers to the others")]
 
 mod api;
