@@ -111,14 +111,12 @@ export async function show(host, context) {
       bar.suggest(new Set([...mine.known.values()].slice(-200).map(({ taskType }) => taskType)));
       paint();
     });
-    let isFirst = true;
     const { type, statuses } = tasks.filters;
     feed.open({
       taskTypes: type ? [type] : [], statuses, progress: "latest", everyMs: 500,
       onOpen: ({ resumed }) => {
-        // What was read before it was open may have changed since.
-        if (!resumed && (!isFirst || mine.next !== undefined)) mine.expire();
-        isFirst = false;
+        // What was asked for before it was open may have changed since.
+        if (!resumed) mine.expire();
         paint();
       },
       onTask: (task) => void (mine.take(task) !== "none" && paint()),

@@ -44,11 +44,11 @@ export class Loader {
     if (this.isLoading || this.#tasks.next === null || this.#signal.aborted) return;
     if (isAsked) [this.isPaused, this.error, this.#barren] = [false, "", 0];
     this.isLoading = true;
-    const begin = this.#tasks.next ?? "";
+    const [begin, asked] = [this.#tasks.next ?? "", this.#tasks.moment];
     try {
       const page = await this.#page(begin);
       if (this.#signal.aborted) return;
-      this.#tasks.append(begin, page);
+      this.#tasks.append(begin, page, asked);
       this.#barren = page.items.length === 0 ? this.#barren + 1 : 0;
       this.isPaused = this.#barren >= PATIENT_PAGES && page.nextCursor !== null;
     } catch (error) {
@@ -71,9 +71,10 @@ export class Loader {
     if (begin === undefined) return;
     this.#isRereading = true;
     let isThere = true;
+    const asked = tasks.moment;
     try {
       const page = await this.#page(begin);
-      if (!this.#signal.aborted) tasks.again(begin, page);
+      if (!this.#signal.aborted) tasks.again(begin, page, asked);
     } catch {
       isThere = false;
     }

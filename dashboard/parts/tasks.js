@@ -20,6 +20,8 @@ export class Tasks {
   #pages = new Map();
   /** Pages that may have changed unnoticed. @type {Set<string>} */
   stale = new Set();
+  /** How often everything may have changed, and how often a task was left to a page that is yet to be read: a page that was asked for before does not tell of it. */
+  #moment = { expired: 0, left: 0 };
 
   /** @param {import("./filters.js").Filters} filters */
   constructor(filters) {
@@ -31,8 +33,13 @@ export class Tasks {
     return this.fresh.size > MOST_FRESH;
   }
 
-  /** The next page, as it was read. @param {string} begin @param {{ items: any[], nextCursor: string | null }} page */
-  append(begin, { items, nextCursor }) {
+  /** Now, for whoever asks for a page. */
+  get moment() {
+    return { ...this.#moment };
+  }
+
+  /** The next page, as it was read. @param {string} begin @param {{ items: any[], nextCursor: string | null }} page @param {{ expired: number, left: number }} asked when */
+  append(begin, { items, nextCursor }, asked) {
     const before = new Set(this.shown);
     for (const task of items) {
       this.#note(task);
@@ -43,11 +50,12 @@ export class Tasks {
     // What was let in while the page was under way may belong behind some of it.
     this.#sort();
     this.next = nextCursor;
+    if (asked.expired < this.#moment.expired || asked.left < this.#moment.left) this.stale.add(begin);
   }
 
-  /** A page that was shown before, as it is now. @param {string} begin @param {{ items: any[] }} page */
-  again(begin, { items }) {
-    this.stale.delete(begin);
+  /** A page that was shown before, as it is now. @param {string} begin @param {{ items: any[] }} page @param {{ expired: number }} asked when */
+  again(begin, { items }, asked) {
+    if (asked.expired === this.#moment.expired) this.stale.delete(begin);
     const now = new Set(items.map(({ id }) => id));
     for (const task of items) {
       this.take(task);
@@ -83,7 +91,10 @@ export class Tasks {
     if (!isOf) return "none";
     // Before the first page everything is read, and beyond the last one that was read it will be.
     const last = this.known.get(this.shown.at(-1) ?? "");
-    if (this.next === undefined || (this.next !== null && last && this.compare(task, last) > 0)) return "none";
+    if (this.next === undefined || (this.next !== null && last && this.compare(task, last) > 0)) {
+      this.#moment.left++;
+      return "none";
+    }
     this.#note(task);
     this.fresh.add(task.id);
     return "fresh";
@@ -110,6 +121,7 @@ export class Tasks {
 
   /** Everything may have changed. */
   expire() {
+    this.#moment.expired++;
     this.stale = new Set(this.#pages.values());
     if (this.next !== undefined) this.stale.add("");
   }

@@ -64,6 +64,25 @@ test("what is new comes by itself at the top, and waits behind a button for thos
   await site.close();
 });
 
+test("a task that is registered while the list is read is not missed", async () => {
+  const site = await open(browser, `${server.url}#/`);
+  const { page } = site;
+  await isLive(page);
+  let taskId;
+  await page.route("**/api/v1/tasks?*taskType=meanwhile*", async (route) => {
+    const response = await route.fetch();
+    taskId = await register("meanwhile");
+    // The head is told by the same stream.
+    await page.locator("#recent").getByText("meanwhile").first().waitFor({ state: "attached" });
+    await route.fulfill({ response });
+  }, { times: 1 });
+  await page.evaluate(() => (location.hash = "#/tasks?type=meanwhile"));
+  await until(() => taskId, "it is registered");
+  await row(page, taskId).waitFor();
+  isClean(site);
+  await site.close();
+});
+
 test("filters are an address: they are shared, survive a reload, and are gone back through", async () => {
   const waiting = await register("filtered", { params: { month: "2026-11" } });
   const running = await server.started("filtered");
@@ -250,6 +269,7 @@ test("whoever comes back from a task finds the list where it was", async () => {
   await until(async () => (await rows(page).count()) > 10, "rows");
   await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
   await until(async () => /^150$/.test(await page.locator(".total").innerText()), "both pages");
+  await until(() => page.evaluate(() => document.documentElement.scrollHeight > 150 * 56), "room for them");
   await page.evaluate(() => scrollTo(0, 120 * 56));
   const wanted = await until(() => page.evaluate(() => scrollY > 6000 && document.elementFromPoint(600, 500)?.closest(".task-row[data-id]")?.dataset.id), "a row");
   const place = await page.evaluate(() => scrollY);

@@ -11,6 +11,9 @@ import { Tasks } from "../parts/tasks.js";
 const filters = (text = "") => read(new URLSearchParams(text));
 const at = (second) => `2026-11-20T12:00:${String(second).padStart(2, "0")}.000Z`;
 const task = (second, more = {}) => ({ id: `t${second}`, taskType: "t", status: "pending", workerId: null, createdAt: at(second), updatedAt: at(second), completedAt: null, latestProgress: null, ...more });
+/** A page that is asked for, and there at once. */
+const append = (tasks, begin, page) => tasks.append(begin, page, tasks.moment);
+const again = (tasks, begin, page) => tasks.again(begin, page, tasks.moment);
 const page = (seconds, nextCursor = null) => ({ items: seconds.map((second) => task(second)), nextCursor });
 
 test("the modules are well typed", () => {
@@ -52,21 +55,21 @@ test("a task is judged as the service would list it", () => {
 
 test("what is new waits to be let in, and comes in its place", () => {
   const tasks = new Tasks(filters());
-  tasks.append("", page([30, 20, 10], "next"));
+  append(tasks, "", page([30, 20, 10], "next"));
   assert.equal(tasks.take(task(40)), "fresh");
   assert.equal(tasks.take(task(25)), "fresh");
   assert.equal(tasks.take(task(5)), "none", "a later page has it");
   assert.deepEqual(tasks.shown, ["t30", "t20", "t10"]);
   tasks.admit();
   assert.deepEqual(tasks.shown, ["t40", "t30", "t25", "t20", "t10"]);
-  tasks.append("next", page([5, 1]));
+  append(tasks, "next", page([5, 1]));
   assert.deepEqual(tasks.shown, ["t40", "t30", "t25", "t20", "t10", "t5", "t1"]);
   assert.equal(tasks.take(task(0)), "fresh", "behind the last page nothing else tells of it");
 });
 
 test("an older word on a task changes nothing", () => {
   const tasks = new Tasks(filters());
-  tasks.append("", { items: [task(1, { status: "in_progress", updatedAt: at(9), latestProgress: { seqId: 4 } })], nextCursor: null });
+  append(tasks, "", { items: [task(1, { status: "in_progress", updatedAt: at(9), latestProgress: { seqId: 4 } })], nextCursor: null });
   assert.equal(tasks.take(task(1)), "none");
   assert.equal(tasks.known.get("t1").status, "in_progress");
   assert.ok(!tasks.progress("t1", { seqId: 4 }));
@@ -77,7 +80,7 @@ test("an older word on a task changes nothing", () => {
 
 test("a task that leaves the filter stays until the list moves anyway", () => {
   const tasks = new Tasks(filters("status=pending"));
-  tasks.append("", page([30, 20, 10]));
+  append(tasks, "", page([30, 20, 10]));
   tasks.take(task(20, { status: "completed", updatedAt: at(40) }));
   assert.deepEqual([tasks.shown, [...tasks.left]], [["t30", "t20", "t10"], ["t20"]]);
   tasks.take(task(20, { updatedAt: at(41) }));
@@ -90,13 +93,41 @@ test("a task that leaves the filter stays until the list moves anyway", () => {
 
 test("a page that is read again says what became of its tasks", () => {
   const tasks = new Tasks(filters());
-  tasks.append("", page([40, 30], "b"));
-  tasks.append("b", page([20, 10]));
+  append(tasks, "", page([40, 30], "b"));
+  append(tasks, "b", page([20, 10]));
   tasks.expire();
   assert.deepEqual([tasks.staleOf("t40"), tasks.staleOf("t10")], ["", "b"]);
-  tasks.again("", page([50, 40], "b2"));
+  again(tasks, "", page([50, 40], "b2"));
   assert.deepEqual([[...tasks.fresh], [...tasks.left]], [["t50"], []], "what is new pushed the last one into the next page");
-  tasks.again("b", page([10]));
+  again(tasks, "b", page([10]));
   assert.deepEqual([...tasks.left], ["t20"]);
   assert.equal(tasks.stale.size, 0);
+});
+
+test("a page that was asked for before everything changed is read again", () => {
+  const tasks = new Tasks(filters());
+  const before = tasks.moment;
+  tasks.expire();
+  tasks.append("", page([40], "b"), before);
+  assert.equal(tasks.staleOf("t40"), "");
+  const meanwhile = tasks.moment;
+  tasks.expire();
+  tasks.again("", page([40]), meanwhile);
+  assert.equal(tasks.staleOf("t40"), "", "nor is it true then");
+  again(tasks, "", page([40]));
+  assert.equal(tasks.stale.size, 0);
+});
+
+test("a page that was asked for before a task came to be of it is read again", () => {
+  const tasks = new Tasks(filters());
+  const first = tasks.moment;
+  assert.equal(tasks.take(task(40)), "none");
+  tasks.append("", page([30, 20], "b"), first);
+  assert.deepEqual([...tasks.stale], [""]);
+  again(tasks, "", page([40, 30, 20]));
+  assert.deepEqual([...tasks.fresh, tasks.stale.size], ["t40", 0]);
+  const second = tasks.moment;
+  assert.equal(tasks.take(task(5)), "none");
+  tasks.append("b", page([10]), second);
+  assert.deepEqual([...tasks.stale], ["b"]);
 });
