@@ -4,6 +4,7 @@
 //! [`Statement`] is one SQL text for both: `$n` parameters, every value bound. What truly
 //! differs between the two is chosen by [`Kind`] where the SQL is written.
 
+mod fold;
 mod lease;
 mod statement;
 mod stock;
@@ -17,6 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Postgres, Sqlite};
 
+pub use fold::Fold;
 pub use lease::Lease;
 pub use statement::{Executor, FromEitherRow, Statement, Value};
 pub use stock::Stock;
@@ -91,6 +93,8 @@ pub enum Database {
         writer: Stock<Sqlite>,
         /// Connections that read beside it.
         readers: Stock<Sqlite>,
+        /// What folds back what was written.
+        fold: Fold,
     },
 }
 
@@ -160,7 +164,9 @@ impl Database {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(options.pragma("query_only", "on"));
-        Ok(Self::Sqlite { writer: writer.into(), readers: readers.into() })
+        let readers = Stock::from(readers);
+        let fold = Fold::on(readers.clone());
+        Ok(Self::Sqlite { writer: writer.into(), readers, fold })
     }
 
     /// Which of the two this is.
@@ -183,7 +189,10 @@ impl Database {
     pub fn writer(&self) -> Executor<'_> {
         match self {
             Self::Postgres(pool) => Executor::PostgresPool(pool),
-            Self::Sqlite { writer, .. } => Executor::SqlitePool(writer),
+            Self::Sqlite { writer, fold, .. } => {
+                fold.due();
+                Executor::SqlitePool(writer)
+            }
         }
     }
 
@@ -201,7 +210,8 @@ impl Database {
         Ok(match self {
             Self::Postgres(pool) => Transaction::Postgres(Lease::begin(pool, "BEGIN").await?),
             // IMMEDIATE takes the write lock at once: an upgrade in the middle could not wait for it.
-            Self::Sqlite { writer, .. } => {
+            Self::Sqlite { writer, fold, .. } => {
+                fold.due();
                 Transaction::Sqlite(Lease::begin(writer, "BEGIN IMMEDIATE").await?)
             }
         })
@@ -216,7 +226,8 @@ impl Database {
     pub async fn close(&self) {
         match self {
             Self::Postgres(pool) => pool.close().await,
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, fold } => {
+                fold.stop();
                 readers.close().await;
                 writer.close().await;
             }

@@ -1,0 +1,93 @@
+//! Folds SQLite's write-ahead log back into its file, beside the writer.
+//!
+//! A commit that finds the log a thousand pages long folds it back itself, and everybody behind it waits for two disks' worth of
+//! work. So another connection does nearly all of it, a moment after something was written, while commits go on; what it leaves to the
+//! commit that finds the log long is what came in that moment. (A checkpoint in the mode PASSIVE: <https://sqlite.org/wal.html>.)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Sqlite;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+
+use super::{Executor, Statement, Stock};
+
+/// How long what is written waits to be folded.
+const AFTER: Duration = Duration::from_millis(200);
+/// How long it may take where the disk is slow.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// What folds the log of one file, until it is dropped; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fold(Arc<Folding>);
+
+#[derive(Debug)]
+struct Folding {
+    due: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Fold {
+    /// Folds on one of these connections, which may be of those that only read.
+    pub(super) fn on(connections: Stock<Sqlite>) -> Self {
+        let due = Arc::new(Notify::new());
+        let task = tokio::spawn(fold(connections, Arc::clone(&due))).abort_handle();
+        Self(Arc::new(Folding { due, task }))
+    }
+
+    /// Something is about to be written.
+    pub(super) fn due(&self) {
+        self.0.due.notify_one();
+    }
+
+    /// Leaves what is left to the file's last connection, which folds it when it is closed.
+    pub(super) fn stop(&self) {
+        self.0.task.abort();
+    }
+}
+
+impl Drop for Folding {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn fold(connections: Stock<Sqlite>, due: Arc<Notify>) {
+    loop {
+        due.notified().await;
+        sleep(AFTER).await;
+        let checkpoint = Statement::new("PRAGMA wal_checkpoint(PASSIVE)").within(DEADLINE);
+        if let Err(error) = checkpoint.execute(Executor::SqlitePool(&connections)).await {
+            // The writer folds it as well, when it becomes long.
+            tracing::debug!(error = &error as &dyn std::error::Error, "a log was not folded back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::database::Database;
+
+    #[tokio::test]
+    async fn what_is_written_is_in_the_file_soon_after_however_little_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("some.db");
+        let database = Database::sqlite(&file, 1).await.expect("a database");
+        for sql in ["CREATE TABLE kept (text TEXT)", "INSERT INTO kept SELECT hex(zeroblob(50000))"]
+        {
+            Statement::new(sql).execute(database.writer()).await.expect("a statement");
+        }
+        let is_folded = async || {
+            while std::fs::metadata(&file).expect("the file").len() < 100_000 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), is_folded()).await.expect("it is folded back");
+        database.close().await;
+    }
+}
