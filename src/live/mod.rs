@@ -229,8 +229,8 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     /// is one at least.
     async fn generations(&self) -> Result<Vec<Generation>, Error>;
 
-    /// Lets go of entries up to `last_sealed`, which are sealed, but for the newest [`LEFT`] of the log.
-    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error>;
+    /// Lets go of entries that are sealed, of each task up to the number beside it, but for the newest [`LEFT`] of its log.
+    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error>;
 
     /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
     /// closes the fence again and leaves all as it is. Doing it twice does no harm.

@@ -34,7 +34,7 @@ const BATCH_BYTES: u64 = 8 << 20;
 /// Entries and bytes that are read of one log at once; the rest is due again.
 const LOG_ENTRIES: usize = 5000;
 const LOG_BYTES: u64 = 4 << 20;
-/// Logs that are read or trimmed at once.
+/// Logs that are read at once.
 const CONCURRENCY: usize = 16;
 /// Tasks that a node remembers at most; those beyond are left to the slower round.
 const REMEMBERED: usize = 200_000;
@@ -256,10 +256,7 @@ impl Tracker {
         }
         metrics::counter!("tasks_sealed_early_total").increment(sealed.len() as u64);
         let done = sealed.len() as u64;
-        let trims = futures::stream::iter(sealed)
-            .map(async |(task, up_to)| self.live.trim(&task, up_to).await);
-        let trims: Vec<_> = trims.buffer_unordered(CONCURRENCY).collect().await;
-        trims.into_iter().collect::<std::result::Result<(), _>>()?;
+        self.live.trim(&sealed.into_iter().collect::<Vec<_>>()).await?;
         Ok(done)
     }
 }

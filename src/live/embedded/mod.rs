@@ -1,11 +1,14 @@
 //! The live log in a SQLite file of this process.
 //!
-//! Entries are in the file before they are acknowledged, so they survive a `kill -9`. Fences and
-//! counters are in memory: with one process there is nobody to share them with, and after its death the
+//! Entries are in the file before they are acknowledged, so they survive a `kill -9`. It is a journal: what comes is written to its
+//! end, and where the entries of a task stand is known in memory, read from the file when it is opened. What is sealed leaves it, so
+//! it is short. Fences and counters are in memory as well: with one process there is nobody to share them with, and after its death the
 //! first append of each task finds no fence, asks the durable truth, and goes on counting behind the
-//! newest entry of the file, or behind what is sealed where the file is another one. Entries of a task are appended one batch after the other, under its lock,
-//! so that they are published in the order of their numbers.
+//! newest entry of the file, or behind what is sealed where the file is another one. Entries of a task are appended one batch after
+//! the other, under its lock, so that they are published in the order of their numbers.
 
+mod file;
+mod index;
 mod log;
 mod once;
 mod pages;
@@ -14,21 +17,22 @@ mod writes;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     Append, Appended, Closed, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
     PAGE_ENTRIES, Page, Verified,
 };
-use crate::database::{self, Database, Statement};
+use crate::database::{self, Database};
 use crate::domain::{
     Caller, Entry, Event, JsonObject, Key, Moved, Places, Receipt, StatusChange, TaskId, TaskType,
     Timestamp,
 };
-use log::Log;
+use index::{Index, Kept};
+use log::{Log, TaskLog};
 use writes::{Write, Writes};
 
 /// Connections that read beside the writer.
@@ -41,14 +45,18 @@ pub struct EmbeddedLive {
     writes: Arc<Writes>,
     hub: Arc<Hub>,
     logs: Arc<Mutex<Logs>>,
+    /// The first place of the file that was given to nobody.
+    free: Arc<AtomicI64>,
+    /// The places of entries that have left their logs, until they have left the file.
+    left: Arc<Mutex<Vec<i64>>>,
     /// Of the file: it forgets nothing, but may be taken away.
     generation: Arc<str>,
 }
 
-/// The logs that somebody has asked for.
+/// The logs that have entries, and those that somebody has asked for.
 #[derive(Debug, Default)]
 struct Logs {
-    by_task: HashMap<TaskId, Arc<AsyncMutex<Log>>>,
+    by_task: HashMap<TaskId, Arc<TaskLog>>,
     /// How many there were when those with a fallen fence were last thrown out.
     kept: usize,
 }
@@ -76,40 +84,34 @@ impl From<Append<'_>> for Owned {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct LineRow {
-    line: String,
-}
-
-#[derive(sqlx::FromRow)]
-struct LastRow {
-    last_seq_id: i64,
-}
-
 impl EmbeddedLive {
     /// Opens the log's file, creating it where there is none, and feeds `hub`.
     pub async fn open(file: &Path, hub: Arc<Hub>) -> Result<Self, Error> {
         let database = Database::sqlite(file, READERS).await?;
-        // One statement at a time: a prepared one is but the first of its text.
-        for statement in
-            include_str!("schema.sql").split(";\n").filter(|sql| sql.contains("CREATE"))
-        {
-            Statement::new(statement).execute(database.writer()).await?;
-        }
-        Statement::new(once::SCHEMA).execute(database.writer()).await?;
-        let generation = room::generation(&database).await?.into();
+        file::prepare(&database).await?;
+        let generation = file::generation(&database).await?.into();
+        let (indexes, free) = file::indexes(&database).await?;
+        let by_task: HashMap<_, _> =
+            indexes.into_iter().map(|(task, index)| (task, Arc::new(TaskLog::of(index)))).collect();
+        let logs = Logs { kept: by_task.len(), by_task };
         let writes = Arc::new(writes::gather(&database));
-        Ok(Self { database, writes, hub, logs: Arc::default(), generation })
+        let (logs, free) = (Arc::new(Mutex::new(logs)), Arc::new(AtomicI64::new(free)));
+        Ok(Self { database, writes, hub, logs, free, left: Arc::default(), generation })
     }
 
-    fn log(&self, task: &TaskId, now: Timestamp) -> Arc<AsyncMutex<Log>> {
+    fn log(&self, task: &TaskId, now: Timestamp) -> Arc<TaskLog> {
         let mut logs = self.lock();
         // A client may ask for tasks that are not there: what that leaves is thrown out as the map doubles.
         if logs.by_task.len() > 2 * logs.kept + 1000 {
-            logs.by_task.retain(|_, log| !log.try_lock().is_ok_and(|log| log.has_fallen(now)));
+            logs.by_task.retain(|_, log| !log.is_over(now));
             logs.kept = logs.by_task.len();
         }
         Arc::clone(logs.by_task.entry(task.clone()).or_default())
+    }
+
+    /// The log of a task, if it has entries or somebody has asked for it.
+    fn known(&self, task: &TaskId) -> Option<Arc<TaskLog>> {
+        self.lock().by_task.get(task).map(Arc::clone)
     }
 
     fn forget(&self, task: &TaskId) {
@@ -124,30 +126,27 @@ impl EmbeddedLive {
         self.writes.call(write).await.map_err(|error| Error::Failed(error.into()))?
     }
 
-    async fn newest(&self, task: &TaskId) -> Result<u64, Error> {
-        let row: Option<LastRow> = Statement::new(
-            "SELECT coalesce(max(seq_id), 0) AS last_seq_id FROM live_entries WHERE task_id = $1",
-        )
-        .bind(task)
-        .fetch_optional(self.database.reader())
-        .await?;
-        Ok(row.map_or(0, |row| u64::try_from(row.last_seq_id).unwrap_or(0)))
+    /// Looks into the file where it is not known what it has of a log, which is locked.
+    async fn settle(&self, task: &TaskId, kept: &TaskLog, log: &mut Log) -> Result<(), Error> {
+        if log.is_in_doubt {
+            let index = file::index(&self.database, task).await?;
+            *kept.index() = index;
+            log.is_in_doubt = false;
+        }
+        Ok(())
     }
 
     /// Numbers, keeps and publishes entries, the log being locked.
     async fn keep(
         &self,
         task: &TaskId,
-        log: &mut Log,
+        (kept, log): (&TaskLog, &mut Log),
         entries: Vec<JsonObject>,
         now: Timestamp,
         limits: Limits,
         (key, grant): (Option<Key>, Grant),
     ) -> Result<Appended, Error> {
-        let before = match log.last_seq_id {
-            Some(last_seq_id) => last_seq_id,
-            None => self.newest(task).await?.max(log.room.last_sealed),
-        };
+        let before = kept.index().newest().max(log.room.last_sealed);
         let numbered: Vec<Entry> = (before + 1..)
             .zip(entries)
             .map(|(seq_id, progress)| Entry { seq_id, timestamp: now, progress })
@@ -159,12 +158,19 @@ impl EmbeddedLive {
             return Ok(refused);
         }
         let receipt = key.map(|key| once::receipt(key, last_seq_id, &grant, now));
-        let kept = Write::Keep { task: task.clone(), first: before + 1, lines, receipt };
-        self.write(kept)
+        let count = i64::try_from(lines.len()).unwrap_or(i64::MAX);
+        let first_place = self.free.fetch_add(count, Ordering::Relaxed);
+        let entries: Vec<(Kept, String)> = (before + 1..)
+            .zip(first_place..)
+            .zip(lines)
+            .map(|((seq_id, place), line)| (Kept { seq_id, place, bytes: line.len() as u64 }, line))
+            .collect();
+        let places: Vec<Kept> = entries.iter().map(|(kept, _)| *kept).collect();
+        self.write(Write::Keep { task: task.clone(), entries, receipt })
             .await
             // Whether it was kept is not known: the file is asked before the next.
-            .inspect_err(|_| log.last_seq_id = None)?;
-        log.last_seq_id = Some(last_seq_id);
+            .inspect_err(|_| log.is_in_doubt = true)?;
+        kept.index().extend(places);
         log.room.take(bytes);
         for entry in numbered {
             self.hub.deliver(task, Event::Progress(entry));
@@ -182,8 +188,9 @@ impl EmbeddedLive {
 
     async fn append_owned(self, task: TaskId, append: Owned) -> Result<Appended, Error> {
         let Owned { entries, caller, now, verified, key, limits } = append;
-        let log = self.log(&task, now);
-        let mut log = log.lock().await;
+        let kept = self.log(&task, now);
+        let mut log = kept.log.lock().await;
+        self.settle(&task, &kept, &mut log).await?;
         if let Some(key) = &key
             && let Some(before) = self.before(&task, key, now).await?
         {
@@ -192,16 +199,14 @@ impl EmbeddedLive {
         let grant = match log.admit(&caller, now, verified.as_ref()) {
             Ok(grant) => grant,
             Err(fence) => {
-                let memory = Some(self.remembered(self.newest(&task).await?));
+                let memory = Some(self.remembered(kept.index().newest()));
                 return Ok(Appended::Unverified { fence, memory });
             }
         };
         if let Some(verified) = verified {
-            let newest = self.newest(&task).await?;
-            log.last_seq_id = Some(newest.max(verified.last_sealed));
-            log.room = self.measure(&task, newest, &verified).await?;
+            self.measure(&kept, &mut log, &verified).await?;
         }
-        self.keep(&task, &mut log, entries, now, limits, (key, grant)).await
+        self.keep(&task, (&kept, &mut log), entries, now, limits, (key, grant)).await
     }
 }
 
@@ -214,45 +219,31 @@ impl Live for EmbeddedLive {
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
-        let bounds = self.bounds(task).await?;
-        self.page(task, bounds, after, limit).await
+        self.page(task, after, limit).await
     }
 
     async fn latest(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
-        let mut latest = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let row: Option<LineRow> = Statement::new(
-                "SELECT line FROM live_entries WHERE task_id = $1 ORDER BY seq_id DESC LIMIT 1",
-            )
-            .bind(task)
-            .fetch_optional(self.database.reader())
-            .await?;
-            latest.push(row.map(|row| parse(&row.line)).transpose()?);
-        }
-        Ok(latest)
+        self.newest_of(tasks).await
     }
 
     async fn last_seq_ids(&self, tasks: &[TaskId]) -> Result<Vec<u64>, Error> {
-        let mut last = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            last.push(self.newest(task).await?);
-        }
-        Ok(last)
+        Ok(tasks.iter().map(|task| self.look(task, Index::newest)).collect())
     }
 
     async fn close(&self, task: &TaskId, attempt: u32, now: Timestamp) -> Result<Closed, Error> {
-        let log = self.log(task, now);
-        let mut log = log.lock().await;
+        let kept = self.log(task, now);
+        let mut log = kept.log.lock().await;
+        self.settle(task, &kept, &mut log).await?;
         if log.fence.as_ref().and_then(Fence::attempt).is_some_and(|present| present > attempt) {
             return Err(Error::Failed("a later attempt has the log".into()));
         }
         log.close(attempt, now);
-        let bounds = self.bounds(task).await?;
-        let memory = self.remembered(bounds.1);
-        if bounds.1 == 0 {
+        let (behind, newest) = kept.index().bounds();
+        let memory = self.remembered(newest);
+        if newest == 0 {
             return Ok(Closed { memory, page: Page::default(), receipts: Vec::new() });
         }
-        let page = self.page(task, bounds, bounds.0, PAGE_ENTRIES).await?;
+        let page = self.page(task, behind, PAGE_ENTRIES).await?;
         Ok(Closed { memory, page, receipts: self.all_receipts(task).await? })
     }
 
@@ -261,15 +252,15 @@ impl Live for EmbeddedLive {
     }
 
     async fn memory(&self, task: &TaskId) -> Result<Memory, Error> {
-        Ok(self.remembered(self.newest(task).await?))
+        Ok(self.remembered(self.look(task, Index::newest)))
     }
 
     async fn generations(&self) -> Result<Vec<Generation>, Error> {
         Ok(vec![Generation { name: self.generation.to_string(), places: Places::all() }])
     }
 
-    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
-        self.let_go(task, last_sealed).await
+    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+        self.let_go(sealed).await
     }
 
     async fn end(
@@ -279,13 +270,18 @@ impl Live for EmbeddedLive {
         end: &StatusChange,
         now: Timestamp,
     ) -> Result<Ended, Error> {
-        let log = self.log(task, now);
-        let mut log = log.lock().await;
-        if self.newest(task).await? > end.last_seq_id {
+        let kept = self.log(task, now);
+        let mut log = kept.log.lock().await;
+        self.settle(task, &kept, &mut log).await?;
+        if kept.index().newest() > end.last_seq_id {
             log.close(attempt, now);
             return Ok(Ended::Unsealed);
         }
-        self.write(Write::Delete(task.clone())).await?;
+        let places = kept.index().all();
+        self.write(Write::Forget { task: task.clone(), places })
+            .await
+            .inspect_err(|_| log.is_in_doubt = true)?;
+        *kept.index() = Index::default();
         *log = Log::default();
         self.forget(task);
         self.hub.deliver(task, Event::Status(end.clone()));
@@ -294,9 +290,8 @@ impl Live for EmbeddedLive {
 
     async fn recheck(&self, task: &TaskId, closed: Option<u32>) -> Result<(), Error> {
         // A log that nobody has asked for has no fence.
-        let log = self.lock().by_task.get(task).map(Arc::clone);
-        let Some(log) = log else { return Ok(()) };
-        let mut log = log.lock().await;
+        let Some(kept) = self.known(task) else { return Ok(()) };
+        let mut log = kept.log.lock().await;
         match &log.fence {
             Some(Fence::Closed { attempt }) if Some(*attempt) != closed => {}
             _ => (log.fence, log.fence_expires_at) = (None, None),
@@ -327,10 +322,6 @@ impl Live for EmbeddedLive {
     async fn shut_down(&self) {
         self.database.close().await;
     }
-}
-
-fn parse(line: &str) -> Result<Entry, Error> {
-    Entry::parse(line).map_err(|error| Error::Failed(error.into()))
 }
 
 /// One error, for several whose writes were one commit.

@@ -1,56 +1,79 @@
-//! Reading a log of the file by pages.
+//! Reading entries of the file.
 
-use super::{EmbeddedLive, LineRow, parse};
+use std::collections::HashMap;
+
+use super::{EmbeddedLive, Error, Index};
 use crate::database::Statement;
-use crate::domain::TaskId;
-use crate::live::{Error, PAGE_BYTES, Page};
+use crate::domain::{Entry, TaskId};
+use crate::live::{PAGE_BYTES, Page};
+
+#[derive(sqlx::FromRow)]
+struct LineRow {
+    place: i64,
+    line: String,
+}
 
 impl EmbeddedLive {
-    /// Reads a page of a log that lies between two numbers.
+    /// Reads a page of a log.
     pub(super) async fn page(
         &self,
         task: &TaskId,
-        (behind, last_seq_id): (u64, u64),
         after: u64,
         limit: usize,
     ) -> Result<Page, Error> {
-        let mut page = Page { entries: Vec::new(), behind, last_seq_id };
-        // What it begins behind leaves it only when it is sealed.
-        let (mut bytes, mut left) = (0, if after < behind { 0 } else { limit });
-        'pages: while bytes < PAGE_BYTES && left > 0 {
-            let chunk = left.min(64);
-            let rows: Vec<LineRow> = Statement::new(
-                "SELECT line FROM live_entries WHERE task_id = $1 AND seq_id > $2
-                 ORDER BY seq_id LIMIT $3",
-            )
-            .bind(task)
-            .bind(page.entries.last().map_or(after, |entry| entry.seq_id))
-            .bind(chunk as u64)
-            .fetch_all(self.database.reader())
-            .await?;
-            let more = rows.len() == chunk;
-            for row in rows {
-                if bytes >= PAGE_BYTES {
-                    break;
-                }
-                let entry = parse(&row.line)?;
-                // What stood before it was sealed and left while we read.
-                if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
-                    page.behind = page.behind.max(entry.seq_id - 1);
-                    break 'pages;
-                }
-                bytes += row.line.len();
-                page.entries.push(entry);
-            }
-            left -= chunk;
-            if !more {
+        let (places, (behind, last_seq_id)) = self.look(task, |index| {
+            let bounds = index.bounds();
+            // What it begins behind leaves it only when it is sealed.
+            let limit = if after < bounds.0 { 0 } else { limit };
+            (index.above(after, limit, PAGE_BYTES), bounds)
+        });
+        let mut page = Page { entries: Vec::with_capacity(places.len()), behind, last_seq_id };
+        for (_, entry) in self.lines(places).await? {
+            // What stood before it was sealed and left while we read.
+            if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
+                page.behind = page.behind.max(entry.seq_id - 1);
                 break;
             }
-        }
-        // Entries may have come since the counter was read.
-        if let Some(newest) = page.entries.last() {
-            page.last_seq_id = page.last_seq_id.max(newest.seq_id);
+            page.entries.push(entry);
         }
         Ok(page)
+    }
+
+    /// Reads the newest entry of each task.
+    pub(super) async fn newest_of(&self, tasks: &[TaskId]) -> Result<Vec<Option<Entry>>, Error> {
+        let places: Vec<Option<i64>> = tasks
+            .iter()
+            .map(|task| self.look(task, |index| index.last().map(|kept| kept.place)))
+            .collect();
+        let lines = self.lines(places.iter().flatten().copied().collect()).await?;
+        let mut lines: HashMap<i64, Entry> = lines.into_iter().collect();
+        Ok(places.into_iter().map(|place| lines.remove(&place?)).collect())
+    }
+
+    /// What the index of a task says; that of one without a log is empty.
+    pub(super) fn look<T>(&self, task: &TaskId, said: impl FnOnce(&Index) -> T) -> T {
+        match self.known(task) {
+            Some(log) => said(&log.index()),
+            None => said(&Index::default()),
+        }
+    }
+
+    /// The entries at these places, in their order; those that are gone are left out.
+    async fn lines(&self, places: Vec<i64>) -> Result<Vec<(i64, Entry)>, Error> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<LineRow> = Statement::new(
+            "SELECT place, line FROM live_journal
+             WHERE place IN (SELECT value FROM json_each($1)) ORDER BY place",
+        )
+        .bind(super::writes::list(&places))
+        .fetch_all(self.database.reader())
+        .await?;
+        let entry = |row: LineRow| {
+            let entry = Entry::parse(&row.line).map_err(|error| Error::Failed(error.into()))?;
+            Ok((row.place, entry))
+        };
+        rows.into_iter().map(entry).collect()
     }
 }

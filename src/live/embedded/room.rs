@@ -1,9 +1,15 @@
 //! How much room a log takes and may take, and making some: what is sealed leaves the file.
 
+use std::sync::{MutexGuard, PoisonError};
+
+use super::log::{Log, TaskLog};
+use super::writes::delete;
 use super::{EmbeddedLive, Error};
-use crate::database::{Database, Statement};
 use crate::domain::TaskId;
 use crate::live::{Appended, LEFT, Limits, Verified, WINDOW, WINDOW_BYTES};
+
+/// Entries that leave the file in one commit.
+const SWEPT_AT_ONCE: usize = 1000;
 
 /// What is known of the size of one log.
 #[derive(Debug, Default)]
@@ -41,109 +47,58 @@ impl Room {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct SizeRow {
-    live: i64,
-    unsealed: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct BoundsRow {
-    first: i64,
-    last: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct GenerationRow {
-    generation: String,
-}
-
-/// The generation of a file: made with it, and gone with it.
-pub(super) async fn generation(database: &Database) -> Result<String, Error> {
-    Statement::new(
-        "INSERT INTO live_generation (one, generation) VALUES (1, $1) ON CONFLICT DO NOTHING",
-    )
-    .bind(format!("{:016x}", fastrand::u64(..)))
-    .execute(database.writer())
-    .await?;
-    let row: Option<GenerationRow> = Statement::new("SELECT generation FROM live_generation")
-        .fetch_optional(database.writer())
-        .await?;
-    row.map(|row| row.generation).ok_or_else(|| Error::Failed("no generation".into()))
-}
-
 impl EmbeddedLive {
-    /// The number behind which a log begins, and its newest; zeros where there is none.
-    pub(super) async fn bounds(&self, task: &TaskId) -> Result<(u64, u64), Error> {
-        let row: Option<BoundsRow> = Statement::new(
-            "SELECT coalesce((SELECT min(seq_id) FROM live_entries WHERE task_id = $1), 1) AS first,
-                 coalesce((SELECT max(seq_id) FROM live_entries WHERE task_id = $1), 0) AS last",
-        )
-        .bind(task)
-        .fetch_optional(self.database.reader())
-        .await?;
-        let number = |number: i64| u64::try_from(number).unwrap_or(0);
-        Ok(row.map_or((0, 0), |row| (number(row.first) - 1, number(row.last))))
-    }
-
     /// Measures a log that was verified. One that ends before what is sealed is older than that: all
     /// of it is sealed, and it begins anew.
     pub(super) async fn measure(
         &self,
-        task: &TaskId,
-        newest: u64,
+        kept: &TaskLog,
+        log: &mut Log,
         verified: &Verified,
-    ) -> Result<Room, Error> {
+    ) -> Result<(), Error> {
         let last_sealed = verified.last_sealed;
-        if newest < last_sealed {
-            Statement::new("DELETE FROM live_entries WHERE task_id = $1")
-                .bind(task)
-                .execute(self.database.writer())
-                .await?;
+        if kept.index().newest() < last_sealed {
+            let older = std::mem::take(&mut *kept.index()).all();
+            self.left().extend(older);
+            self.sweep_out().await?;
         }
-        let row: Option<SizeRow> = Statement::new(
-            "SELECT coalesce(sum(octet_length(line)), 0) AS live,
-                 coalesce(sum(iif(seq_id > $2, octet_length(line), 0)), 0) AS unsealed
-             FROM live_entries WHERE task_id = $1",
-        )
-        .bind(task)
-        .bind(last_sealed)
-        .fetch_optional(self.database.writer())
-        .await?;
-        let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
-        let (live, unsealed) = row.map_or((0, 0), |row| (bytes(row.live), bytes(row.unsealed)));
-        Ok(Room { last_sealed, total: verified.sealed_bytes + unsealed, live })
-    }
-
-    /// Deletes what is sealed, but for the newest entries of the log.
-    pub(super) async fn let_go(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
-        let log = self.lock().by_task.get(task).cloned();
-        // Nobody has asked for it in this process: its first append measures it.
-        let Some(log) = log else {
-            return self.delete_sealed(task, last_sealed).await.map(drop);
-        };
-        let mut log = log.lock().await;
-        let freed = self.delete_sealed(task, last_sealed).await?;
-        log.room.last_sealed = log.room.last_sealed.max(last_sealed);
-        log.room.live = log.room.live.saturating_sub(freed);
+        let (live, unsealed) = kept.index().bytes(last_sealed);
+        log.room = Room { last_sealed, total: verified.sealed_bytes + unsealed, live };
         Ok(())
     }
 
-    async fn delete_sealed(&self, task: &TaskId, last_sealed: u64) -> Result<u64, Error> {
-        #[derive(sqlx::FromRow)]
-        struct FreedRow {
-            bytes: i64,
+    /// Deletes what is sealed, but for the newest entries of each log.
+    pub(super) async fn let_go(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+        for (task, last_sealed) in sealed {
+            let Some(kept) = self.known(task) else { continue };
+            let mut log = kept.log.lock().await;
+            self.settle(task, &kept, &mut log).await?;
+            let (places, freed) = kept.index().take_up_to(*last_sealed, LEFT);
+            self.left().extend(places);
+            log.room.last_sealed = log.room.last_sealed.max(*last_sealed);
+            log.room.live = log.room.live.saturating_sub(freed);
         }
-        let rows: Vec<FreedRow> = Statement::new(
-            "DELETE FROM live_entries WHERE task_id = $1 AND seq_id <= $2
-                 AND seq_id <= (SELECT max(seq_id) FROM live_entries WHERE task_id = $1) - $3
-             RETURNING octet_length(line) AS bytes",
-        )
-        .bind(task)
-        .bind(last_sealed)
-        .bind(LEFT)
-        .fetch_all(self.database.writer())
-        .await?;
-        Ok(rows.iter().map(|row| u64::try_from(row.bytes).unwrap_or(0)).sum())
+        self.sweep_out().await
+    }
+
+    /// Deletes what has left the logs: what stands together goes together, and a little at a time, each by a statement of its own
+    /// between those of the appends, so that who appends waits for little. What a crash keeps of it is sealed, and leaves once more.
+    async fn sweep_out(&self) -> Result<(), Error> {
+        let mut places = std::mem::take(&mut *self.left());
+        places.sort_unstable();
+        while !places.is_empty() {
+            let rest = places.split_off(places.len().min(SWEPT_AT_ONCE));
+            let swept = delete(&places).execute(self.database.writer()).await;
+            if let Err(error) = swept {
+                self.left().extend(places.into_iter().chain(rest));
+                return Err(error.into());
+            }
+            places = rest;
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

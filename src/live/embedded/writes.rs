@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+use super::index::Kept;
 use crate::coalescer::{Answers, Coalescer, Width};
 use crate::database::{self, Database, Kind, Statement, Table, Type};
 use crate::domain::once::KEPT_FOR;
@@ -14,8 +15,12 @@ use crate::domain::{Receipt, TaskId};
 const WIDTH: Width = Width { lanes: 1, jobs: 500, weight: 4 << 20 };
 
 /// Entries as rows.
-const ENTRIES: &[(&str, Type)] =
-    &[("task_id", Type::Text), ("seq_id", Type::Integer), ("line", Type::Text)];
+const ENTRIES: &[(&str, Type)] = &[
+    ("place", Type::Integer),
+    ("task_id", Type::Text),
+    ("seq_id", Type::Integer),
+    ("line", Type::Text),
+];
 
 /// Receipts as rows.
 const RECEIPTS: &[(&str, Type)] = &[
@@ -28,17 +33,17 @@ const RECEIPTS: &[(&str, Type)] = &[
 /// One change of the file.
 #[derive(Debug)]
 pub(super) enum Write {
-    /// Keeps lines of a task, numbered from `first` on, and the receipt of their append.
-    Keep { task: TaskId, first: u64, lines: Vec<String>, receipt: Option<Receipt> },
-    /// Deletes all there is of a task.
-    Delete(TaskId),
+    /// Keeps entries of a task, as lines, and the receipt of their append.
+    Keep { task: TaskId, entries: Vec<(Kept, String)>, receipt: Option<Receipt> },
+    /// Deletes all there is of a task, whose entries are at these places.
+    Forget { task: TaskId, places: Vec<i64> },
 }
 
 impl Write {
     fn weight(&self) -> usize {
         match self {
-            Self::Keep { lines, .. } => lines.iter().map(String::len).sum(),
-            Self::Delete(_) => 0,
+            Self::Keep { entries, .. } => entries.iter().map(|(_, line)| line.len()).sum(),
+            Self::Forget { .. } => 0,
         }
     }
 }
@@ -91,12 +96,13 @@ async fn write(database: &Database, writes: &[Write]) -> Result<(), database::Er
 /// What says it, in this order.
 fn statements(kind: Kind, writes: &[Write]) -> Vec<Statement> {
     let (mut entries, mut receipts) = (Table::new(ENTRIES), Table::new(RECEIPTS));
-    let (mut statements, mut gone) = (Vec::new(), Vec::new());
+    let (mut statements, mut dropped, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     for write in writes {
         match write {
-            Write::Keep { task, first, lines, receipt } => {
-                for (seq_id, line) in (*first..).zip(lines) {
-                    entries.push([task.into(), seq_id.into(), line.clone().into()]);
+            Write::Keep { task, entries: kept, receipt } => {
+                for (Kept { place, seq_id, .. }, line) in kept {
+                    let (place, seq_id) = ((*place).into(), (*seq_id).into());
+                    entries.push([place, task.into(), seq_id, line.clone().into()]);
                 }
                 let Some(receipt) = receipt else { continue };
                 let (key, text) = (receipt.hash.clone(), receipt.text());
@@ -110,11 +116,14 @@ fn statements(kind: Kind, writes: &[Write]) -> Vec<Statement> {
                     .bind(receipt.at.minus(KEPT_FOR)),
                 );
             }
-            Write::Delete(task) => gone.push(task.as_str().to_owned()),
+            Write::Forget { task, places } => {
+                dropped.extend(places);
+                forgotten.push(task.as_str().to_owned());
+            }
         }
     }
     for (table, columns, rows) in
-        [("live_entries", ENTRIES, entries), ("live_receipts", RECEIPTS, receipts)]
+        [("live_journal", ENTRIES, entries), ("live_receipts", RECEIPTS, receipts)]
     {
         if !rows.is_empty() {
             let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
@@ -123,12 +132,24 @@ fn statements(kind: Kind, writes: &[Write]) -> Vec<Statement> {
             statements.push(Statement::new(insert).bind(rows));
         }
     }
-    if !gone.is_empty() {
-        for table in ["live_entries", "live_receipts"] {
-            let delete =
-                format!("DELETE FROM {table} WHERE task_id IN (SELECT value FROM json_each($1))");
-            statements.push(Statement::new(delete).bind(gone.clone()));
-        }
+    if !dropped.is_empty() {
+        statements.push(delete(&dropped));
+    }
+    if !forgotten.is_empty() {
+        let delete = "DELETE FROM live_receipts WHERE task_id IN (SELECT value FROM json_each($1))";
+        statements.push(Statement::new(delete).bind(forgotten));
     }
     statements
+}
+
+/// What deletes the entries at these places.
+pub(super) fn delete(places: &[i64]) -> Statement {
+    Statement::new("DELETE FROM live_journal WHERE place IN (SELECT value FROM json_each($1))")
+        .bind(list(places))
+}
+
+/// Places, as a statement takes them.
+pub(super) fn list(places: &[i64]) -> String {
+    let places: Vec<String> = places.iter().map(i64::to_string).collect();
+    format!("[{}]", places.join(","))
 }

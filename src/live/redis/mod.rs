@@ -27,6 +27,7 @@ use ::redis::{
     Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value, from_redis_value,
 };
 use async_trait::async_trait;
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -47,6 +48,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a call takes at most, all in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Logs that are trimmed at once.
+const TRIMS: usize = 16;
 
 /// The live log in Redis.
 pub struct RedisLive {
@@ -193,6 +196,12 @@ impl RedisLive {
         let heard = self.servers.ask(channel, Over::Commands, publish).await?;
         Ok(from_redis_value(heard).map_err(RedisError::from)?)
     }
+
+    async fn trim_log(&self, task: TaskId, last_sealed: u64) -> Result<(), Error> {
+        let keys = [self.keys.seq(&task), self.keys.progress(&task), self.keys.log(&task)];
+        let call = Request::script(&self.scripts.trim, &keys).arg(last_sealed).arg(LEFT);
+        self.ask::<u64>(&task, Over::Commands, call).await.map(drop)
+    }
 }
 
 #[async_trait]
@@ -263,10 +272,12 @@ impl Live for RedisLive {
         Ok(self.lookout.generations().await?)
     }
 
-    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
-        let keys = [self.keys.seq(task), self.keys.progress(task), self.keys.log(task)];
-        let call = Request::script(&self.scripts.trim, &keys).arg(last_sealed).arg(LEFT);
-        self.ask::<u64>(task, Over::Commands, call).await.map(drop)
+    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+        let trims = futures::stream::iter(sealed.to_vec())
+            .map(|(task, last_sealed)| self.trim_log(task, last_sealed));
+        // One that fails is no reason to keep the others.
+        let trims: Vec<_> = trims.buffer_unordered(TRIMS).collect().await;
+        trims.into_iter().collect()
     }
 
     async fn receipts(&self, task: &TaskId, now: Timestamp) -> Result<Vec<Receipt>, Error> {

@@ -80,8 +80,8 @@ impl Live for Gated {
         self.real.generations().await
     }
 
-    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
-        self.real.trim(task, last_sealed).await
+    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+        self.real.trim(sealed).await
     }
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {

@@ -217,7 +217,7 @@ impl World {
         }
         let file = self.folder.path().join("data/live.db");
         let live = Database::sqlite(&file, 1).await.expect("a database");
-        let sql = "SELECT DISTINCT task_id FROM live_entries";
+        let sql = "SELECT DISTINCT task_id FROM live_journal";
         super::verdict::column(&live, sql).await
     }
 

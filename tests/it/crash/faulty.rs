@@ -152,9 +152,9 @@ impl Live for Faulty {
         self.alive()?.generations().await
     }
 
-    async fn trim(&self, task: &TaskId, last_sealed: u64) -> Result<(), Error> {
+    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
         self.dies(Death::BeforeTheTrim)?;
-        self.alive()?.trim(task, last_sealed).await
+        self.alive()?.trim(sealed).await
     }
 
     async fn end(

@@ -110,7 +110,7 @@ impl Scene {
         if self.is_embedded() {
             let database = self.database("live.db").await;
             let count =
-                "SELECT (SELECT count(*) FROM live_entries) + (SELECT count(*) FROM live_receipts)";
+                "SELECT (SELECT count(*) FROM live_journal) + (SELECT count(*) FROM live_receipts)";
             let rows = counted(&database, count).await;
             database.close().await;
             return rows;

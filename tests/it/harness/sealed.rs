@@ -71,7 +71,7 @@ impl Ground {
             .await;
         }
         let database = self.database("live.db").await;
-        let count = Statement::new("SELECT count(*) FROM live_entries WHERE task_id = $1");
+        let count = Statement::new("SELECT count(*) FROM live_journal WHERE task_id = $1");
         let rows: Vec<CountRow> =
             count.bind(id.to_owned()).fetch_all(database.reader()).await.expect("a count");
         database.close().await;

@@ -11,6 +11,7 @@
 //! | `outage` | what they hear after the broker was away |
 //! | `cluster` | what they hear in a cluster whose slots move and whose masters die |
 //! | `sealing` | what leaves a log when it is sealed, how full it may become, and what it remembers |
+//! | `journal` | what is particular to the file of the embedded log |
 //! | `keys` | what stands in Redis, under which names, for how long |
 
 mod closed;
@@ -19,6 +20,7 @@ mod delivery;
 mod end;
 mod entries;
 mod fence;
+mod journal;
 mod keys;
 mod outage;
 mod receipts;

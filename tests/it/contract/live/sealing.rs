@@ -23,7 +23,7 @@ impl Log {
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) {
-        self.live.trim(task, last_sealed).await.expect("a trimmed log");
+        self.live.trim(&[(task.clone(), last_sealed)]).await.expect("a trimmed log");
     }
 }
 
