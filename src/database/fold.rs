@@ -25,16 +25,17 @@ pub struct Fold(Arc<Folding>);
 
 #[derive(Debug)]
 struct Folding {
+    connection: Stock<Sqlite>,
     due: Arc<Notify>,
     task: AbortHandle,
 }
 
 impl Fold {
-    /// Folds on one of these connections, which may be of those that only read.
-    pub(super) fn on(connections: Stock<Sqlite>) -> Self {
+    /// Folds on this connection, which nobody else uses: it may take long, and nobody is to wait for it.
+    pub(super) fn on(connection: Stock<Sqlite>) -> Self {
         let due = Arc::new(Notify::new());
-        let task = tokio::spawn(fold(connections, Arc::clone(&due))).abort_handle();
-        Self(Arc::new(Folding { due, task }))
+        let task = tokio::spawn(fold(connection.clone(), Arc::clone(&due))).abort_handle();
+        Self(Arc::new(Folding { connection, due, task }))
     }
 
     /// Something is about to be written.
@@ -43,8 +44,9 @@ impl Fold {
     }
 
     /// Leaves what is left to the file's last connection, which folds it when it is closed.
-    pub(super) fn stop(&self) {
+    pub(super) async fn stop(&self) {
         self.0.task.abort();
+        self.0.connection.close().await;
     }
 }
 
@@ -54,12 +56,12 @@ impl Drop for Folding {
     }
 }
 
-async fn fold(connections: Stock<Sqlite>, due: Arc<Notify>) {
+async fn fold(connection: Stock<Sqlite>, due: Arc<Notify>) {
     loop {
         due.notified().await;
         sleep(AFTER).await;
         let checkpoint = Statement::new("PRAGMA wal_checkpoint(PASSIVE)").within(DEADLINE);
-        if let Err(error) = checkpoint.execute(Executor::SqlitePool(&connections)).await {
+        if let Err(error) = checkpoint.execute(Executor::SqlitePool(&connection)).await {
             // The writer folds it as well, when it becomes long.
             tracing::debug!(error = &error as &dyn std::error::Error, "a log was not folded back");
         }
