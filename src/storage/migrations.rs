@@ -11,7 +11,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use crate::database::Database;
 
 /// Every migration: number, name, and its text for each database.
-const FILES: [(i64, &str, &str, &str); 8] = [
+const FILES: [(i64, &str, &str, &str); 9] = [
     (
         1,
         "core",
@@ -59,6 +59,12 @@ const FILES: [(i64, &str, &str, &str); 8] = [
         "lists",
         include_str!("../../migrations/postgres/0008_lists.sql"),
         include_str!("../../migrations/sqlite/0008_lists.sql"),
+    ),
+    (
+        9,
+        "retries",
+        include_str!("../../migrations/postgres/0009_retries.sql"),
+        include_str!("../../migrations/sqlite/0009_retries.sql"),
     ),
 ];
 
