@@ -137,14 +137,17 @@ impl<D: Driver> Stock<D> {
         if pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0 {
             return Ok(Taken::now(pool.acquire().await?));
         }
-        let (stock, (made, acquired)) = (self.clone(), oneshot::channel());
-        tokio::spawn(async move {
-            let acquired = stock.0.pool.acquire().await.map(Taken::now);
-            if let Err(Ok(unneeded)) = made.send(acquired) {
+        let (stock, (made, handed)) = (self.clone(), oneshot::channel());
+        let mut waiting = Waiting { stock: self, handed };
+        let making = tokio::spawn(async move {
+            let taken = Taken::now(stock.0.pool.acquire().await?);
+            if let Err(unneeded) = made.send(taken) {
                 stock.keep(unneeded);
             }
+            Ok(())
         });
-        acquired.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        making.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+        (&mut waiting.handed).await.map_err(|_| sqlx::Error::WorkerCrashed)
     }
 
     /// Hands on, or keeps at hand, a connection that did what it was told and has nothing begun.
@@ -238,6 +241,7 @@ async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) 
 #[cfg(test)]
 mod tests {
     use sqlx::postgres::PgPoolOptions;
+    use sqlx::sqlite::SqlitePoolOptions;
 
     use super::*;
 
@@ -252,5 +256,23 @@ mod tests {
             assert!(stock.take().await.is_err(), "nobody is there");
         }
         assert!(stock.lock().waiting.len() <= 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_made_as_its_caller_leaves_is_kept() {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_lazy("sqlite::memory:")
+            .expect("a pool");
+        let stock: Stock<Sqlite> = pool.into();
+        let mut leaving = Box::pin(stock.take());
+        assert!(futures::poll!(&mut leaving).is_pending(), "it is being made");
+        // It is handed over, and nobody looks.
+        while stock.0.pool.num_idle() > 0 || stock.0.pool.size() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(leaving);
+        assert_eq!(stock.lock().idle.len(), 1, "it is at hand");
     }
 }
