@@ -1,7 +1,6 @@
 /** The stream of one task, as long as somebody looks: browsers allow six connections to a host. */
 
-/** For how long a page may be hidden before its stream is closed. */
-const HIDDEN_MS = 60_000;
+import { watchSight } from "../../client/sight.js";
 
 /**
  * Every entry once, also over a time in which nobody looked. Ends with the task, or with the signal.
@@ -11,8 +10,6 @@ export function follow({ api, id, signal, onEvent, onConnection, onRefused }) {
   let [told, isOver] = [0, false];
   /** @type {AbortController | undefined} */
   let running;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
   const start = async () => {
     const mine = (running = new AbortController());
     try {
@@ -29,18 +26,12 @@ export function follow({ api, id, signal, onEvent, onConnection, onRefused }) {
     }
   };
   const stop = () => {
-    clearTimeout(timer);
     running?.abort();
     running = undefined;
   };
-  const look = () => {
-    clearTimeout(timer);
-    if (document.hidden) timer = setTimeout(stop, HIDDEN_MS);
-    else if (!running && !isOver) void start();
-  };
-  document.addEventListener("visibilitychange", look);
+  const sight = watchSight({ onSeen: () => void (running || isOver || start()), onLost: stop });
   signal.addEventListener("abort", () => {
-    document.removeEventListener("visibilitychange", look);
+    sight.end();
     stop();
   });
   // Also where nobody looks yet: a page that is opened in the background is there when somebody does.

@@ -18,13 +18,14 @@ macro_rules! scripts {
     };
 }
 
-const SCRIPTS: [(&str, &str); 18] = scripts![
+const SCRIPTS: [(&str, &str); 19] = scripts![
     "client.js",
     "client/feed.js",
     "client/follow.js",
     "client/link.js",
     "client/parser.js",
     "client/shared.js",
+    "client/sight.js",
     "client/view.js",
     "client/wire.js",
     "elements.js",

@@ -3,9 +3,8 @@
 /** @import { Connection, EventsOptions, FeedEvent, OpenEvent } from "../client.js" */
 
 import { Feed, distribute } from "./feed.js";
+import { watchSight } from "./sight.js";
 
-/** For how long a page may be hidden before it hangs up: connections are scarce, and nobody looks. */
-const HIDDEN_MS = 60_000;
 /** As many types as one stream may name. */
 const TYPES_MOST = 100;
 /** The server's, unless something else is asked for. */
@@ -58,13 +57,12 @@ class SharedStream {
   #cursor;
   /** @type {Connection | undefined} */
   #connection;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #hiding;
+  /** A page that comes back into view goes on where it was. */
+  #sight = watchSight({ onSeen: () => this.#running || this.#plan(), onLost: () => this.#hangUp() });
 
   /** @param {Pick<SharedOptions, "baseUrl" | "headers" | "fetch" | "timing">} service */
   constructor({ baseUrl, headers, fetch, timing }) {
     this.#service = { baseUrl, headers, fetch, timing };
-    globalThis.document?.addEventListener("visibilitychange", this.#seen);
   }
 
   /** @param {SharedOptions} options */
@@ -118,8 +116,7 @@ class SharedStream {
 
   #close() {
     streams.delete(this);
-    globalThis.document?.removeEventListener("visibilitychange", this.#seen);
-    clearTimeout(this.#hiding);
+    this.#sight.end();
     this.#hangUp();
   }
 
@@ -153,7 +150,7 @@ class SharedStream {
     this.#hangUp();
     this.#asked = asked;
     this.#running = new AbortController();
-    this.#seen();
+    this.#sight.look();
     void this.#read(wish, this.#running.signal);
   }
 
@@ -214,11 +211,4 @@ class SharedStream {
     }
     this.#close();
   }
-
-  /** A page that comes back into view goes on where it was. */
-  #seen = () => {
-    clearTimeout(this.#hiding);
-    if (globalThis.document?.hidden) this.#hiding = setTimeout(() => this.#hangUp(), HIDDEN_MS);
-    else if (!this.#running) this.#plan();
-  };
 }
