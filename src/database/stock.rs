@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Pool, Postgres, Sqlite};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 /// How long a connection that did what it was told is taken for alive.
@@ -46,6 +46,8 @@ pub struct Stock<D: Driver>(Arc<Shared<D>>);
 
 struct Shared<D: Driver> {
     pool: Pool<D>,
+    /// As many as the pool may have connections: for each one that is made, or tested, for a caller who may be gone by then.
+    makings: Arc<Semaphore>,
     hand: Mutex<Hand<D>>,
 }
 
@@ -90,7 +92,8 @@ impl<D: Driver> From<Pool<D>> for Stock<D> {
     fn from(pool: Pool<D>) -> Self {
         let hand =
             Mutex::new(Hand { idle: Vec::new(), waiting: VecDeque::new(), is_closed: false });
-        Self(Arc::new(Shared { pool, hand }))
+        let most = pool.options().get_max_connections() as usize;
+        Self(Arc::new(Shared { pool, makings: Arc::new(Semaphore::new(most)), hand }))
     }
 }
 
@@ -130,23 +133,24 @@ impl<D: Driver> Stock<D> {
         }
     }
 
-    /// A connection from the pool. One that is begun is made to its end, whoever gets it: given up whenever somebody else's came
-    /// back sooner, it would be begun again and again, and cost a server more than what it is for.
+    /// A connection from the pool. One that is begun is made to its end, and one that is tested is tested to its end, whoever gets it:
+    /// given up whenever somebody else's came back sooner, it would be closed and begun again and again, and cost a server
+    /// more than what it is for. Those who wait behind as many others as there may be connections leave nothing begun.
     async fn acquire(&self) -> Result<Taken<D>, sqlx::Error> {
-        let pool = &self.0.pool;
-        if pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0 {
-            return Ok(Taken::now(pool.acquire().await?));
-        }
-        let (stock, (made, handed)) = (self.clone(), oneshot::channel());
+        let Ok(making) = Arc::clone(&self.0.makings).try_acquire_owned() else {
+            return Ok(Taken::now(self.0.pool.acquire().await?));
+        };
+        let (stock, (hand, handed)) = (self.clone(), oneshot::channel());
         let mut waiting = Waiting { stock: self, handed };
-        let making = tokio::spawn(async move {
+        let made = tokio::spawn(async move {
             let taken = Taken::now(stock.0.pool.acquire().await?);
-            if let Err(unneeded) = made.send(taken) {
+            drop(making);
+            if let Err(unneeded) = hand.send(taken) {
                 stock.keep(unneeded);
             }
             Ok(())
         });
-        making.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+        made.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
         (&mut waiting.handed).await.map_err(|_| sqlx::Error::WorkerCrashed)
     }
 
