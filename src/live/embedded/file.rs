@@ -7,6 +7,9 @@ use super::{Error, once};
 use crate::database::{Database, Statement};
 use crate::domain::TaskId;
 
+/// Reads [`KeptRow`]s.
+const KEPT: &str = "SELECT place, task_id, seq_id, octet_length(line) AS bytes FROM live_journal";
+
 /// An entry of the file without its line.
 #[derive(sqlx::FromRow)]
 struct KeptRow {
@@ -76,12 +79,8 @@ pub(super) async fn generation(database: &Database) -> Result<String, Error> {
 
 /// Where all entries stand, and the first place that is free behind them.
 pub(super) async fn indexes(database: &Database) -> Result<(HashMap<TaskId, Index>, i64), Error> {
-    let rows: Vec<KeptRow> = Statement::new(
-        "SELECT place, task_id, seq_id, octet_length(line) AS bytes FROM live_journal
-         ORDER BY place",
-    )
-    .fetch_all(database.writer())
-    .await?;
+    let rows: Vec<KeptRow> =
+        Statement::new(format!("{KEPT} ORDER BY place")).fetch_all(database.writer()).await?;
     let mut indexes: HashMap<TaskId, Index> = HashMap::new();
     for row in &rows {
         let task = row.task_id.parse().map_err(|_| Error::Failed("no id of a task".into()))?;
@@ -92,13 +91,10 @@ pub(super) async fn indexes(database: &Database) -> Result<(HashMap<TaskId, Inde
 
 /// Where the entries of one task stand: all of the file is read for it.
 pub(super) async fn index(database: &Database, task: &TaskId) -> Result<Index, Error> {
-    let rows: Vec<KeptRow> = Statement::new(
-        "SELECT place, task_id, seq_id, octet_length(line) AS bytes FROM live_journal
-         WHERE task_id = $1 ORDER BY place",
-    )
-    .bind(task)
-    .fetch_all(database.writer())
-    .await?;
+    let rows: Vec<KeptRow> = Statement::new(format!("{KEPT} WHERE task_id = $1 ORDER BY place"))
+        .bind(task)
+        .fetch_all(database.writer())
+        .await?;
     let mut index = Index::default();
     index.extend(rows.iter().map(Kept::from));
     Ok(index)

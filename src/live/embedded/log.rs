@@ -43,7 +43,8 @@ impl TaskLog {
 
     /// Whether nothing is remembered here that matters.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.index().is_empty() && self.log.try_lock().is_ok_and(|log| log.has_fallen(now))
+        let is_over = |log: &Log| log.has_fallen(now) && !log.is_in_doubt;
+        self.index().is_empty() && self.log.try_lock().is_ok_and(|log| is_over(&log))
     }
 }
 
