@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Result, Tracker};
+use super::{Error, Result, Tracker};
 use crate::domain::{Choice, Event, Position, TaskId, Timestamp};
 use crate::live::Delivery;
 use entries::{Entries, News};
@@ -108,6 +108,7 @@ pub struct Feed {
     waiting: HashMap<TaskId, Arc<TaskNow>>,
     has_overflowed: bool,
     progress: Progress,
+    /// When, or a while later if a dependency was away.
     told_at: Option<Instant>,
     /// What was read before the client was told that there is a feed.
     ahead: Option<Vec<Telling>>,
@@ -248,12 +249,20 @@ impl Feed {
         if self.has_overflowed {
             self.catch_up().await?;
         }
-        let entries = match &mut self.progress {
-            Progress::Latest(latest) => latest.take().await?,
-            Progress::None | Progress::All(_) => Vec::new(),
-        };
+        let (mut entries, mut rest) = (Vec::new(), Duration::ZERO);
+        if let Progress::Latest(latest) = &mut self.progress {
+            match latest.take().await {
+                Ok(taken) => entries = taken,
+                // Where tasks stand is heard and told all the same; the entries are asked for again.
+                Err(Error::Unavailable(error)) => {
+                    tracing::debug!(error, "a feed waits for a dependency");
+                    rest = REST;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         // From here on nothing is waited for.
-        self.told_at = Some(Instant::now());
+        self.told_at = Some(Instant::now() + rest);
         let mut told = Vec::new();
         if std::mem::take(&mut self.has_overflowed) {
             told.push(Told::Resync);

@@ -27,12 +27,27 @@ async fn until(events: &mut Events, id: &str, status: &str) -> Event {
     }
 }
 
+/// Waits until an entry of a task is told.
+async fn until_progress(events: &mut Events, id: &str) -> Event {
+    loop {
+        let event = events.next().await.expect("another event");
+        if event.event == "progress" && event.data["taskId"] == id {
+            return event;
+        }
+    }
+}
+
 /// Registers and starts a task at the second node, to which nothing happens.
 async fn started_far_away(server: &Server) -> String {
     let task = server.post_at(1, "/tasks", json!({ "taskType": "t" })).await.ok();
     let id = task["taskId"].as_str().expect("an id").to_owned();
     server.post_at(1, &format!("/tasks/{id}/start"), by_worker()).await.ok();
     id
+}
+
+async fn report_far_away(server: &Server, id: &str) {
+    let body = json!({ "progress": { "n": 1 }, "workerId": "worker-1" });
+    server.post_at(1, &format!("/tasks/{id}/progress"), body).await.ok();
 }
 
 #[rstest]
@@ -42,28 +57,34 @@ async fn started_far_away(server: &Server) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feed_tells_where_tasks_stand_while_redis_is_away(#[case] fault: Fault) {
     let (server, proxies) = Server::start_behind(Mode::TwoNodes).await;
-    let mut events = feed(&server, 0, "").await;
+    let (mut events, mut slow) = (feed(&server, 0, "").await, feed(&server, 0, "?every=3s").await);
     let before = started_far_away(&server).await;
-    until(&mut events, &before, "in_progress").await;
+    for events in [&mut events, &mut slow] {
+        until(events, &before, "in_progress").await;
+    }
+    // One of which the slow feed has heard, and whose entry it will ask for with its next tick: in vain.
+    let asked = started_far_away(&server).await;
+    report_far_away(&server, &asked).await;
+    until_progress(&mut events, &asked).await;
     proxies.redis.set(fault);
     let meanwhile = started_far_away(&server).await;
     until(&mut events, &meanwhile, "in_progress").await;
     server.post_at(1, &format!("/tasks/{before}/complete"), by_worker()).await.ok();
     until(&mut events, &before, "completed").await;
+    for (id, status) in [(&asked, "in_progress"), (&before, "completed")] {
+        until(&mut slow, id, status).await;
+    }
     // One that is opened meanwhile.
     let mut late = feed(&server, 0, &format!("?taskId={meanwhile}")).await;
     until(&mut late, &meanwhile, "in_progress").await;
-    let body = json!({ "progress": { "n": 1 }, "workerId": "worker-1" });
-    server.post_at(1, &format!("/tasks/{meanwhile}/progress"), body).await.ok();
+    report_far_away(&server, &meanwhile).await;
     proxies.redis.set(Fault::None);
     for events in [&mut events, &mut late] {
-        loop {
-            let event = events.next().await.expect("another event");
-            if event.event == "progress" && event.data["taskId"] == meanwhile {
-                assert_eq!(event.seq_id(), Some(1), "what came meanwhile");
-                break;
-            }
-        }
+        assert_eq!(
+            until_progress(events, &meanwhile).await.seq_id(),
+            Some(1),
+            "what came meanwhile"
+        );
     }
 }
 
