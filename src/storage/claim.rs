@@ -3,22 +3,19 @@
 //! ```text
 //!   look at the oldest of each type, as many as are asked for ─► give each claim the oldest of its types ─► take them
 //!          ▲                                                                                                  │
-//!          └──────────────────── at others, where another node was faster ◄───────────────────────────────────┘
+//!          └───────────────────── once more, where another node was faster: take what is free ◄───────────────┘
 //! ```
 //!
 //! Nothing is locked but what is taken. The claims of a node come here one batch after the other, so that they are in
-//! nobody's way but other nodes'.
+//! nobody's way but other nodes': a claim whose task another node was just taking takes the oldest of that type that nobody
+//! takes, and where there is none, of its other types.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect};
 use crate::database::{Kind, Statement, Table, Transaction, Type, Value};
-use crate::domain::{Lease, Status, Task, TaskType, Timestamp, WorkerId};
-
-/// How often claims look before they believe that nothing is left: each look finds what the one before did not see, and
-/// only where other nodes were faster is there another.
-const LOOKS: usize = 10;
+use crate::domain::{Lease, LeaseToken, Status, Task, TaskType, Timestamp, WorkerId};
 
 /// Types that one statement asks SQLite for: it takes no more than 500 such parts.
 const TYPES_AT_ONCE: usize = 64;
@@ -39,9 +36,11 @@ pub struct Claim {
 /// The types that claims ask for, and how many tasks of each they can take at most.
 const WANTED: &[(&str, Type)] = &[("task_type", Type::Text), ("many", Type::Integer)];
 
-/// Which task goes to whom.
+/// Which task goes to whom, or else the how manieth that is free of which type.
 const GIVEN: &[(&str, Type)] = &[
     ("task", Type::Text),
+    ("of_type", Type::Text),
+    ("place", Type::Integer),
     ("worker", Type::Text),
     ("token", Type::Text),
     ("seconds", Type::Integer),
@@ -59,6 +58,57 @@ struct OfferRow {
 
 /// Tasks that may be taken, the oldest of each type first.
 type Offers = HashMap<String, VecDeque<OfferRow>>;
+
+/// A claim that has no task yet.
+#[derive(Debug)]
+pub(super) struct Open<'a> {
+    claim: &'a Claim,
+    /// Those of which there may be one yet.
+    types: Vec<&'a TaskType>,
+}
+
+impl<'a> Open<'a> {
+    pub(super) fn but_for(gone: &HashSet<&TaskType>, claim: &'a Claim) -> Self {
+        let mut types: Vec<&TaskType> =
+            claim.types.iter().filter(|name| !gone.contains(name)).collect();
+        types.sort_unstable();
+        types.dedup();
+        Self { claim, types }
+    }
+}
+
+/// What a claim is to take.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    claim: &'a Claim,
+    task_type: &'a TaskType,
+    /// If nobody else takes it.
+    task: String,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn new(claim: &'a Claim, task_type: &'a TaskType, task: String) -> Self {
+        Self { claim, task_type, task }
+    }
+}
+
+/// What tasks are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// Those that were given.
+    TheGiven,
+    /// As many of their types, whichever are free. On Postgres: SQLite has one writer.
+    TheFree,
+}
+
+/// What has come of claims so far.
+#[derive(Debug)]
+struct Taken<'a> {
+    tasks: HashMap<LeaseToken, Task>,
+    taking: Taking,
+    /// Types of which nothing is free.
+    gone: HashSet<&'a TaskType>,
+}
 
 impl Storage {
     /// Gives the oldest pending task of `types` to `worker`, never twice.
@@ -79,16 +129,14 @@ impl Storage {
     pub async fn claim_each(&self, claims: &[Claim]) -> Result<Vec<Option<Task>>, Error> {
         // On Postgres each of the two statements is committed by itself: between them nothing needs to hold.
         let mut held = self.database.hold().await?;
-        let mut taken: Vec<Option<Task>> = claims.iter().map(|_| None).collect();
-        let mut tried = Vec::new();
-        for _ in 0..LOOKS {
-            match self.look_and_take(&mut held, claims, &mut tried, &mut taken).await {
+        let (tasks, gone) = (HashMap::new(), HashSet::new());
+        let mut taken = Taken { tasks, taking: Taking::TheGiven, gone };
+        loop {
+            match look_and_take(&mut held, claims, &mut taken).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was taken before is taken: its workers hear of it.
-                Err(error)
-                    if held.kind() == Kind::Postgres && taken.iter().any(Option::is_some) =>
-                {
+                Err(error) if held.kind() == Kind::Postgres && !taken.tasks.is_empty() => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "some claims get nothing"
@@ -99,50 +147,52 @@ impl Storage {
             }
         }
         held.commit().await?;
-        Ok(taken)
-    }
-
-    /// Says whether another look may find more: somebody else was faster.
-    async fn look_and_take(
-        &self,
-        held: &mut Transaction,
-        claims: &[Claim],
-        tried: &mut Vec<String>,
-        taken: &mut [Option<Task>],
-    ) -> Result<bool, Error> {
-        let kind = held.kind();
-        let open: Vec<usize> = (0..claims.len()).filter(|at| taken[*at].is_none()).collect();
-        let mut offered: Vec<OfferRow> = Vec::new();
-        for statement in offers_statements(kind, open.iter().map(|at| &claims[*at]), tried) {
-            offered.extend(statement.fetch_all::<OfferRow>(held.executor()).await?);
-        }
-        let given = give(&open, claims, by_type(offered));
-        if given.is_empty() {
-            return Ok(false);
-        }
-        let rows: Vec<TaskRow> =
-            take_statement(kind, claims, &given).fetch_all(held.executor()).await?;
-        let all_were_free = rows.len() == given.len();
-        put(rows, &given, taken)?;
-        tried.extend(given.into_iter().map(|(_, id)| id));
-        Ok(!all_were_free)
+        Ok(claims.iter().map(|claim| taken.tasks.remove(&claim.lease.token)).collect())
     }
 }
 
-/// What looks for tasks that may be taken, but for those that were tried.
-pub(super) fn offers_statements<'a>(
-    kind: Kind,
-    claims: impl Iterator<Item = &'a Claim>,
-    tried: &[String],
-) -> Vec<Statement> {
-    let mut wanted: HashMap<&TaskType, u64> = HashMap::new();
-    for claim in claims {
-        let mut types: Vec<&TaskType> = claim.types.iter().collect();
-        types.sort_unstable();
-        types.dedup();
-        for task_type in types {
-            *wanted.entry(task_type).or_default() += 1;
+/// Says whether another look may find more: another node was faster.
+async fn look_and_take<'a>(
+    held: &mut Transaction,
+    claims: &'a [Claim],
+    taken: &mut Taken<'a>,
+) -> Result<bool, Error> {
+    let kind = held.kind();
+    let open = claims.iter().filter(|claim| !taken.tasks.contains_key(&claim.lease.token));
+    let open: Vec<Open<'_>> = open.map(|claim| Open::but_for(&taken.gone, claim)).collect();
+    let mut offered: Vec<OfferRow> = Vec::new();
+    for statement in offers_statements(kind, &open) {
+        offered.extend(statement.fetch_all::<OfferRow>(held.executor()).await?);
+    }
+    let given = give(&open, by_type(offered));
+    if given.is_empty() {
+        return Ok(false);
+    }
+    let take = take_statement(kind, taken.taking, &given);
+    for row in take.fetch_all::<TaskRow>(held.executor()).await? {
+        let task = Task::try_from(row)?;
+        if let Some(lease) = &task.lease {
+            taken.tasks.insert(lease.token.clone(), task);
         }
+    }
+    let missed: Vec<&TaskType> = given
+        .iter()
+        .filter(|given| !taken.tasks.contains_key(&given.claim.lease.token))
+        .map(|given| given.task_type)
+        .collect();
+    let others_were_faster = !missed.is_empty();
+    if taken.taking == Taking::TheFree {
+        taken.gone.extend(missed);
+    }
+    taken.taking = Taking::TheFree;
+    Ok(others_were_faster)
+}
+
+/// What looks for tasks that may be taken.
+pub(super) fn offers_statements(kind: Kind, open: &[Open<'_>]) -> Vec<Statement> {
+    let mut wanted: HashMap<&TaskType, u64> = HashMap::new();
+    for name in open.iter().flat_map(|open| &open.types) {
+        *wanted.entry(name).or_default() += 1;
     }
     if kind == Kind::Sqlite {
         let wanted: Vec<(&TaskType, u64)> = wanted.into_iter().collect();
@@ -152,8 +202,8 @@ pub(super) fn offers_statements<'a>(
     for (task_type, many) in wanted {
         table.push([task_type.into(), many.into()]);
     }
-    let source = Table::source(WANTED, kind, 1, "wanted");
-    vec![Statement::new(dialect::oldest_pending_of_each(&source)).bind(tried.to_vec()).bind(table)]
+    let source = Table::source(WANTED, kind, 0, "wanted");
+    vec![Statement::new(dialect::oldest_pending_of_each(&source)).bind(table)]
 }
 
 /// On SQLite. There are as many texts as powers of two, so that each is prepared but once: what is left over asks for
@@ -179,29 +229,34 @@ fn by_type(mut offered: Vec<OfferRow>) -> Offers {
     offers
 }
 
-/// Gives each of the `open` claims the oldest of its types that is left.
-fn give(open: &[usize], claims: &[Claim], mut offers: Offers) -> Vec<(usize, String)> {
+/// Gives each of the `open` claims, in their order, the oldest of its types that is left.
+fn give<'a>(open: &[Open<'a>], mut offers: Offers) -> Vec<Given<'a>> {
     let mut given = Vec::new();
-    for at in open {
-        let head = |name: &&TaskType| {
+    for Open { claim, types } in open {
+        let head = |name: &TaskType| {
             let oldest = offers.get(name.as_str())?.front()?;
             Some((oldest.created_at, oldest.id.clone()))
         };
-        let oldest = claims[*at].types.iter().filter_map(|name| Some((head(&name)?, name))).min();
+        let oldest = types.iter().filter_map(|name| Some((head(name)?, *name))).min();
         let Some(((_, id), name)) = oldest else { continue };
         offers.get_mut(name.as_str()).and_then(VecDeque::pop_front);
-        given.push((*at, id));
+        given.push(Given::new(claim, name, id));
     }
     given
 }
 
-/// What takes tasks that were given, if they are still free.
-pub(super) fn take_statement(kind: Kind, claims: &[Claim], given: &[(usize, String)]) -> Statement {
+/// What takes tasks, as far as they are still free.
+pub(super) fn take_statement(kind: Kind, taking: Taking, given: &[Given<'_>]) -> Statement {
+    let mut taken_of: HashMap<&TaskType, u64> = HashMap::new();
     let mut table = Table::new(GIVEN);
-    for (at, id) in given {
-        let Claim { worker, lease, at, .. } = &claims[*at];
+    for Given { claim, task_type, task } in given {
+        let Claim { worker, lease, at, .. } = claim;
+        let place = taken_of.entry(task_type).or_default();
+        *place += 1;
         table.push([
-            id.clone().into(),
+            task.clone().into(),
+            (*task_type).into(),
+            (*place).into(),
             worker.into(),
             (&lease.token).into(),
             lease.length.map(|length| length.as_secs()).into(),
@@ -209,7 +264,11 @@ pub(super) fn take_statement(kind: Kind, claims: &[Claim], given: &[(usize, Stri
             Value::from(*at),
         ]);
     }
-    let (before, behind) = dialect::if_still_pending(kind, &Table::source(GIVEN, kind, 1, "given"));
+    let source = Table::source(GIVEN, kind, 1, "given");
+    let (before, behind) = match (kind, taking) {
+        (Kind::Postgres, Taking::TheFree) => dialect::oldest_free(&source),
+        _ => dialect::if_still_pending(kind, &source),
+    };
     let stall_check = dialect::after_seconds(kind, "given.begun", "stall_seconds");
     let columns = columns!();
     Statement::new(format!(
@@ -222,20 +281,4 @@ pub(super) fn take_statement(kind: Kind, claims: &[Claim], given: &[(usize, Stri
     ))
     .bind(Status::InProgress)
     .bind(table)
-}
-
-/// Puts what was taken where its claims stand.
-fn put(
-    rows: Vec<TaskRow>,
-    given: &[(usize, String)],
-    taken: &mut [Option<Task>],
-) -> Result<(), Error> {
-    let places: HashMap<&str, usize> = given.iter().map(|(at, id)| (&**id, *at)).collect();
-    for row in rows {
-        let task = Task::try_from(row)?;
-        if let Some(place) = places.get(task.id.as_str()) {
-            taken[*place] = Some(task);
-        }
-    }
-    Ok(())
 }

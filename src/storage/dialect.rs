@@ -109,7 +109,7 @@ pub(super) fn by_index(kind: Kind, hint: &'static str) -> &'static str {
     }
 }
 
-/// The oldest pending tasks: of each `task_type` of the table `wanted` as `many` as are asked for, but for those in `$1`.
+/// The oldest pending tasks: of each `task_type` of the table `wanted` as `many` as are asked for.
 ///
 /// `task_type = ANY(…) ORDER BY created_at` would lose the index order and sort every pending task. Instead
 /// each type offers its oldest by the partial index. Nothing is locked, for what is offered to several is taken by one.
@@ -118,7 +118,7 @@ pub(super) fn oldest_pending_of_each(wanted: &str) -> String {
         "SELECT offer.id, wanted.task_type, offer.created_at FROM {wanted}
          CROSS JOIN LATERAL (
              SELECT id, created_at FROM tracker_tasks
-             WHERE status = 'pending' AND task_type = wanted.task_type AND id <> ALL($1)
+             WHERE status = 'pending' AND task_type = wanted.task_type
              ORDER BY created_at, id LIMIT wanted.many) AS offer"
     )
 }
@@ -155,6 +155,30 @@ pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
             (String::new(), format!("FROM {given} WHERE id = given.task AND +status = 'pending'"))
         }
     }
+}
+
+/// The same on Postgres, where each row of `given` takes of the tasks `of_type` that no other node is taking the one in
+/// its `place`, of which the oldest is 1. No more is locked than is taken.
+pub(super) fn oldest_free(given: &str) -> (String, String) {
+    (
+        format!(
+            "WITH free AS MATERIALIZED (
+                 SELECT oldest.id AS free_id, wanted.of_type AS free_type,
+                     row_number() OVER (PARTITION BY wanted.of_type
+                                        ORDER BY oldest.created_at, oldest.id) AS free_place
+                 FROM (SELECT of_type, count(*) AS many FROM {given} GROUP BY of_type) AS wanted
+                 CROSS JOIN LATERAL (
+                     SELECT id, created_at FROM tracker_tasks
+                     WHERE status = 'pending' AND task_type = wanted.of_type
+                     ORDER BY created_at, id LIMIT wanted.many
+                     FOR UPDATE SKIP LOCKED) AS oldest) "
+        ),
+        format!(
+            "FROM {given}
+             JOIN free ON free_type = given.of_type AND free_place = given.place
+             WHERE id = free_id"
+        ),
+    )
 }
 
 /// Which types of those in `$1` have a pending task.

@@ -1,8 +1,9 @@
 //! How the databases would run the statements whose cost must not grow with the table.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use super::claim::{offers_statements, take_statement};
+use super::claim::{Given, Open, Taking, offers_statements, take_statement};
 use super::moves::{moved_statement, running_statement};
 use super::overview::{
     Stretch, active_statement, count_ended_statement, ended_statement, failures_statement,
@@ -29,16 +30,17 @@ impl Storage {
         };
         let of_one = claim(std::slice::from_ref(&a_type));
         let of_two = claim(&[a_type.clone(), a_type.clone()]);
-        let offers = |claim: &Claim| offers_statements(kind, std::iter::once(claim), &[]).remove(0);
+        let offers =
+            |claim| offers_statements(kind, &[Open::but_for(&HashSet::new(), claim)]).remove(0);
+        let given = [Given::new(&of_one, &a_type, "task-1".into())];
+        let take = |taking| take_statement(kind, taking, &given);
         let an_end = |id: &TaskId| Selection::Free(std::slice::from_ref(id)).statement(kind);
         let sweep = |due: Due| Selection::Due { due, now, limit: 100 }.statement(kind);
         let statements = [
             ("claim of one type", offers(&of_one)),
             ("claim of two types", offers(&of_two)),
-            (
-                "what is claimed",
-                take_statement(kind, std::slice::from_ref(&of_one), &[(0, "task-1".into())]),
-            ),
+            ("claim of what is given", take(Taking::TheGiven)),
+            ("claim of what is free", take(Taking::TheFree)),
             ("ends of many", an_end(&TaskId::new())),
             ("sweep", sweep(Due::Deadline)),
             ("sweep of leases", sweep(Due::Lease)),

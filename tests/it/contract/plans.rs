@@ -164,7 +164,7 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
         "claim of one type" | "claim of two types" | "overview: what waits and runs" => {
             "tracker_tasks_claim"
         }
-        "what is claimed" | "ends of many" => match kind {
+        "claim of what is given" | "claim of what is free" | "ends of many" => match kind {
             Kind::Postgres => "tracker_tasks_pkey",
             Kind::Sqlite => "sqlite_autoindex_tracker_tasks_1",
         },

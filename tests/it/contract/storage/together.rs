@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use rstest::rstest;
-use task_tracker::database::Kind;
+use task_tracker::database::{Kind, Statement};
 use task_tracker::domain::{Status, Task, TaskId};
 use task_tracker::storage::{Claim, Error, Selection, Storage};
 
@@ -85,6 +85,38 @@ async fn nodes_that_claim_for_many_at_once_leave_nothing_and_take_nothing_twice(
     assert_eq!((claimed.len(), distinct.len()), (TASKS, TASKS));
 }
 
+/// SQLite has one writer: nobody holds a task while another looks.
+#[tokio::test]
+async fn a_claim_gets_what_is_free_however_many_older_ones_another_node_is_just_taking() {
+    let store = Store::open(Kind::Postgres).await;
+    for seconds in 0..60 {
+        store.pending(["a", "b"][usize::from(seconds >= 50)], seconds).await;
+    }
+    let mut other = store.database.begin().await.unwrap();
+    Statement::new("SELECT 1 FROM tracker_tasks FOR UPDATE")
+        .execute(other.executor())
+        .await
+        .unwrap();
+    let mut free = Vec::new();
+    for (seconds, name) in [(60, "a"), (61, "c"), (62, "c")] {
+        free.push(store.pending(name, seconds).await.id);
+    }
+    let claims = [
+        claim(&["b", "a"], "one"),
+        claim(&["a"], "two"),
+        claim(&["b", "c"], "three"),
+        claim(&["a", "b", "c"], "four"),
+    ];
+    let claimed = store.storage.claim_each(&claims).await.unwrap();
+    let by_age: BTreeSet<&TaskId> = taken(&claimed).into_iter().flatten().collect();
+    assert_eq!(by_age, free.iter().collect(), "{claimed:?}");
+    let one = store.storage.claim_each(&[claim(&["a", "b"], "five")]).await.unwrap();
+    assert_eq!(taken(&one), [None], "what is being taken is given to nobody");
+    other.roll_back().await.unwrap();
+    let one = store.storage.claim_each(&[claim(&["b", "a"], "six")]).await.unwrap();
+    assert!(one[0].is_some(), "what was not taken after all is");
+}
+
 #[rstest]
 #[tokio::test]
 async fn of_tasks_registered_together_each_has_an_outcome_of_its_own(
@@ -124,7 +156,7 @@ async fn ends_are_committed_together_but_for_those_that_are_held_or_refused(
     if kind == Kind::Postgres {
         let mut transaction = store.database.begin().await.unwrap();
         let lock = "SELECT 1 FROM tracker_tasks WHERE id = $1 FOR UPDATE";
-        let lock = task_tracker::database::Statement::new(lock).bind(&tasks[1]);
+        let lock = Statement::new(lock).bind(&tasks[1]);
         lock.execute(transaction.executor()).await.unwrap();
         holder = Some(transaction);
     }
