@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Pool, Postgres, Sqlite};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 /// How long a connection that did what it was told is taken for alive.
@@ -46,6 +46,8 @@ pub struct Stock<D: Driver>(Arc<Shared<D>>);
 
 struct Shared<D: Driver> {
     pool: Pool<D>,
+    /// As many as the pool may have connections: for each one that is made, or tested, for a caller who may be gone by then.
+    makings: Arc<Semaphore>,
     hand: Mutex<Hand<D>>,
 }
 
@@ -90,7 +92,8 @@ impl<D: Driver> From<Pool<D>> for Stock<D> {
     fn from(pool: Pool<D>) -> Self {
         let hand =
             Mutex::new(Hand { idle: Vec::new(), waiting: VecDeque::new(), is_closed: false });
-        Self(Arc::new(Shared { pool, hand }))
+        let most = pool.options().get_max_connections() as usize;
+        Self(Arc::new(Shared { pool, makings: Arc::new(Semaphore::new(most)), hand }))
     }
 }
 
@@ -130,21 +133,25 @@ impl<D: Driver> Stock<D> {
         }
     }
 
-    /// A connection from the pool. One that is begun is made to its end, whoever gets it: given up whenever somebody else's came
-    /// back sooner, it would be begun again and again, and cost a server more than what it is for.
+    /// A connection from the pool. One that is begun is made to its end, and one that is tested is tested to its end, whoever gets it:
+    /// given up whenever somebody else's came back sooner, it would be closed and begun again and again, and cost a server
+    /// more than what it is for. Those who wait behind as many others as there may be connections leave nothing begun.
     async fn acquire(&self) -> Result<Taken<D>, sqlx::Error> {
-        let pool = &self.0.pool;
-        if pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0 {
-            return Ok(Taken::now(pool.acquire().await?));
-        }
-        let (stock, (made, acquired)) = (self.clone(), oneshot::channel());
-        tokio::spawn(async move {
-            let acquired = stock.0.pool.acquire().await.map(Taken::now);
-            if let Err(Ok(unneeded)) = made.send(acquired) {
+        let Ok(making) = Arc::clone(&self.0.makings).try_acquire_owned() else {
+            return Ok(Taken::now(self.0.pool.acquire().await?));
+        };
+        let (stock, (hand, handed)) = (self.clone(), oneshot::channel());
+        let mut waiting = Waiting { stock: self, handed };
+        let made = tokio::spawn(async move {
+            let taken = Taken::now(stock.0.pool.acquire().await?);
+            drop(making);
+            if let Err(unneeded) = hand.send(taken) {
                 stock.keep(unneeded);
             }
+            Ok(())
         });
-        acquired.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        made.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+        (&mut waiting.handed).await.map_err(|_| sqlx::Error::WorkerCrashed)
     }
 
     /// Hands on, or keeps at hand, a connection that did what it was told and has nothing begun.
@@ -238,6 +245,7 @@ async fn give_back<D: Driver>(mut connection: PoolConnection<D>, is_open: bool) 
 #[cfg(test)]
 mod tests {
     use sqlx::postgres::PgPoolOptions;
+    use sqlx::sqlite::SqlitePoolOptions;
 
     use super::*;
 
@@ -252,5 +260,23 @@ mod tests {
             assert!(stock.take().await.is_err(), "nobody is there");
         }
         assert!(stock.lock().waiting.len() <= 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_made_as_its_caller_leaves_is_kept() {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_lazy("sqlite::memory:")
+            .expect("a pool");
+        let stock: Stock<Sqlite> = pool.into();
+        let mut leaving = Box::pin(stock.take());
+        assert!(futures::poll!(&mut leaving).is_pending(), "it is being made");
+        // It is handed over, and nobody looks.
+        while stock.0.pool.num_idle() > 0 || stock.0.pool.size() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(leaving);
+        assert_eq!(stock.lock().idle.len(), 1, "it is at hand");
     }
 }

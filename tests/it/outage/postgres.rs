@@ -2,6 +2,7 @@
 //! it is back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use rstest::rstest;
@@ -230,11 +231,16 @@ async fn connections_that_are_cut_again_and_again_are_made_anew() {
     }
 }
 
+#[rstest]
+#[case::of_a_fast_server(Fault::None)]
+// So slow that what is at hand is stale when it is wanted, and has to be tested before it is used.
+#[case::of_a_slow_server(Fault::Slow(Duration::from_millis(30)))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_begun_is_made_and_kept() {
+async fn a_connection_that_is_begun_is_made_and_kept(#[case] fault: Fault) {
     let (server, proxies) = Server::start_behind(Mode::Node).await;
+    proxies.database.set(fault);
     // Callers that come and go at once: each finds others faster than the connection that it asked for.
-    for _ in 0..40 {
+    for _ in 0..15 {
         let crowd = (0..40).map(async |_| {
             let id = server.registered("work").await;
             server.get_at(0, &format!("/tasks/{id}")).await.ok();
