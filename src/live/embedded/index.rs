@@ -48,8 +48,8 @@ impl Index {
         self.0.extend(kept);
     }
 
-    /// The places of entries above `after`, of at most `limit` and, but for the first, until they have so many bytes.
-    pub(super) fn above(&self, after: u64, limit: usize, most_bytes: usize) -> Vec<i64> {
+    /// Entries above `after`, at most `limit` and, but for the first, until they have so many bytes.
+    pub(super) fn above(&self, after: u64, limit: usize, most_bytes: usize) -> Vec<Kept> {
         let from = self.0.partition_point(|kept| kept.seq_id <= after);
         let mut bytes = 0;
         let fits = |kept: &&Kept| {
@@ -57,7 +57,7 @@ impl Index {
             bytes += kept.bytes;
             has_room
         };
-        self.0.range(from..).take(limit).take_while(fits).map(|kept| kept.place).collect()
+        self.0.range(from..).take(limit).take_while(fits).copied().collect()
     }
 
     /// Takes entries up to `seq_id` away, but for the newest `left` of all; says where they stand and how many bytes they have.
@@ -90,11 +90,15 @@ mod tests {
     #[test]
     fn a_page_is_bounded_by_entries_and_by_bytes_and_is_never_empty_for_an_entry_is_large() {
         let index = index();
+        let above = |after, limit, bytes| {
+            let kept = index.above(after, limit, bytes).into_iter();
+            kept.map(|kept| kept.place).collect::<Vec<_>>()
+        };
         assert_eq!(index.bounds(), (3, 9));
-        assert_eq!(index.above(3, 2, 1000), [40, 50]);
-        assert_eq!(index.above(5, 10, 150), [60, 70]);
-        assert_eq!(index.above(7, 10, 1), [80]);
-        assert!(index.above(9, 10, 1000).is_empty());
+        assert_eq!(above(3, 2, 1000), [40, 50]);
+        assert_eq!(above(5, 10, 150), [60, 70]);
+        assert_eq!(above(7, 10, 1), [80]);
+        assert!(above(9, 10, 1000).is_empty());
     }
 
     #[test]

@@ -21,20 +21,22 @@ impl EmbeddedLive {
         after: u64,
         limit: usize,
     ) -> Result<Page, Error> {
-        let (places, (behind, last_seq_id)) = self.look(task, |index| {
+        let (kept, (behind, last_seq_id)) = self.look(task, |index| {
             let bounds = index.bounds();
             // What it begins behind leaves it only when it is sealed.
             let limit = if after < bounds.0 { 0 } else { limit };
             (index.above(after, limit, PAGE_BYTES), bounds)
         });
-        let mut page = Page { entries: Vec::with_capacity(places.len()), behind, last_seq_id };
-        for (_, entry) in self.lines(places).await? {
-            // What stood before it was sealed and left while we read.
-            if entry.seq_id != page.entries.last().map_or(after, |last| last.seq_id) + 1 {
-                page.behind = page.behind.max(entry.seq_id - 1);
-                break;
+        let mut page = Page { entries: Vec::with_capacity(kept.len()), behind, last_seq_id };
+        let mut lines: HashMap<i64, Entry> =
+            self.lines(kept.iter().map(|kept| kept.place).collect()).await?.into_iter().collect();
+        for kept in kept {
+            match lines.remove(&kept.place) {
+                Some(entry) if page.behind <= after => page.entries.push(entry),
+                // It was sealed and left while we read, perhaps with all that was to be read.
+                None if page.entries.is_empty() => page.behind = kept.seq_id,
+                _ => break,
             }
-            page.entries.push(entry);
         }
         Ok(page)
     }

@@ -98,6 +98,23 @@ async fn what_a_write_left_that_failed_is_counted() {
 }
 
 #[tokio::test]
+async fn a_page_that_left_the_file_while_it_was_read_is_no_end_of_the_log() {
+    let log = Log::open(Backend::Embedded).await;
+    let task = log.opened().await;
+    log.append(&task, 7).await;
+    let beside = file(&log.ground).await;
+    // As between a look into the index and the reading of the file.
+    say(&beside, "DELETE FROM live_journal WHERE seq_id <= 6").await;
+    for (after, limit, entries, behind) in
+        [(0, 3, vec![], 3), (3, 3, vec![], 6), (3, 9, vec![], 6), (6, 9, vec![7, 8], 0)]
+    {
+        let page = log.live.read(&task, after, limit).await.expect("a page");
+        let numbers: Vec<u64> = page.entries.iter().map(|entry| entry.seq_id).collect();
+        assert_eq!((numbers, page.behind, page.last_seq_id), (entries, behind, 8), "{after}");
+    }
+}
+
+#[tokio::test]
 async fn what_could_not_leave_the_file_leaves_it_with_the_next() {
     let log = Log::open(Backend::Embedded).await;
     let task = log.opened().await;
