@@ -114,12 +114,16 @@ pub(super) fn by_index(kind: Kind, hint: &'static str) -> &'static str {
 /// `task_type = ANY(…) ORDER BY created_at` would lose the index order and sort every pending task. Instead
 /// each type offers its oldest by the partial index. Nothing is locked, for what is offered to several is taken by one.
 pub(super) fn oldest_pending_of_each(wanted: &str) -> String {
+    let oldest = oldest_pending("wanted.task_type", "wanted.many");
+    format!("SELECT offer.* FROM {wanted} CROSS JOIN LATERAL ({oldest}) AS offer")
+}
+
+/// The oldest pending tasks of one type, as many as are asked for.
+fn oldest_pending(task_type: &str, many: &str) -> String {
     format!(
-        "SELECT offer.id, wanted.task_type, offer.created_at FROM {wanted}
-         CROSS JOIN LATERAL (
-             SELECT id, created_at FROM tracker_tasks
-             WHERE status = 'pending' AND task_type = wanted.task_type
-             ORDER BY created_at, id LIMIT wanted.many) AS offer"
+        "SELECT id, task_type, created_at FROM tracker_tasks
+         WHERE status = 'pending' AND task_type = {task_type}
+         ORDER BY created_at, id LIMIT {many}"
     )
 }
 
@@ -127,12 +131,8 @@ pub(super) fn oldest_pending_of_each(wanted: &str) -> String {
 /// comes from a row.
 pub(super) fn oldest_pending_of(count: usize) -> String {
     let of_one = |at: usize| {
-        format!(
-            "SELECT * FROM (SELECT id, task_type, created_at FROM tracker_tasks
-             WHERE status = 'pending' AND task_type = ${} ORDER BY created_at, id LIMIT ${})",
-            2 * at + 1,
-            2 * at + 2
-        )
+        let (task_type, many) = (format!("${}", 2 * at + 1), format!("${}", 2 * at + 2));
+        format!("SELECT * FROM ({})", oldest_pending(&task_type, &many))
     };
     (0..count).map(of_one).collect::<Vec<_>>().join(" UNION ALL ")
 }
@@ -160,6 +160,7 @@ pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
 /// The same on Postgres, where each row of `given` takes of the tasks `of_type` that no other node is taking the one in
 /// its `place`, of which the oldest is 1. No more is locked than is taken.
 pub(super) fn oldest_free(given: &str) -> (String, String) {
+    let oldest = oldest_pending("wanted.of_type", "wanted.many");
     (
         format!(
             "WITH free AS MATERIALIZED (
@@ -167,11 +168,7 @@ pub(super) fn oldest_free(given: &str) -> (String, String) {
                      row_number() OVER (PARTITION BY wanted.of_type
                                         ORDER BY oldest.created_at, oldest.id) AS free_place
                  FROM (SELECT of_type, count(*) AS many FROM {given} GROUP BY of_type) AS wanted
-                 CROSS JOIN LATERAL (
-                     SELECT id, created_at FROM tracker_tasks
-                     WHERE status = 'pending' AND task_type = wanted.of_type
-                     ORDER BY created_at, id LIMIT wanted.many
-                     FOR UPDATE SKIP LOCKED) AS oldest) "
+                 CROSS JOIN LATERAL ({oldest} FOR UPDATE SKIP LOCKED) AS oldest) "
         ),
         format!(
             "FROM {given}

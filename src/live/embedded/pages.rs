@@ -28,11 +28,11 @@ impl EmbeddedLive {
             (index.above(after, limit, PAGE_BYTES), bounds)
         });
         let mut page = Page { entries: Vec::with_capacity(kept.len()), behind, last_seq_id };
-        let mut lines: HashMap<i64, Entry> =
-            self.lines(kept.iter().map(|kept| kept.place).collect()).await?.into_iter().collect();
+        let lines = self.lines(kept.iter().map(|kept| kept.place).collect()).await?;
+        let mut lines = lines.into_iter().peekable();
         for kept in kept {
-            match lines.remove(&kept.place) {
-                Some(entry) if page.behind <= after => page.entries.push(entry),
+            match lines.next_if(|(place, _)| *place == kept.place) {
+                Some((_, entry)) if page.behind <= after => page.entries.push(entry),
                 // It was sealed and left while we read, perhaps with all that was to be read.
                 None if page.entries.is_empty() => page.behind = kept.seq_id,
                 _ => break,
