@@ -213,3 +213,34 @@ async fn a_reader_is_never_given_what_was_read_before_it_subscribed(
         is_whole(&stream.rest().await, 1, 1, "completed");
     }
 }
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_a_crowd_that_comes_and_goes_hears_every_entry(
+    #[values(Embedded, Node)] mode: Mode,
+) {
+    let scene = Scene::new(mode).await;
+    scene.open_the_gate();
+    let id = scene.started().await;
+    let come = async |many: usize| -> Vec<Events> {
+        let open = (0..many).map(|_| scene.track(&id));
+        stream::iter(open).buffer_unordered(AT_ONCE).collect().await
+    };
+    let mut streams = come(300).await;
+    let append = async {
+        for n in 1..=ENTRIES * ENTRIES {
+            scene.post(&format!("/tasks/{id}/progress"), json!({ "progress": { "n": n } })).await;
+        }
+    };
+    let come_and_go = async {
+        for _ in 0..3 {
+            drop(streams.drain(..70));
+            streams.extend(come(60).await);
+        }
+    };
+    tokio::join!(append, come_and_go);
+    scene.post(&format!("/tasks/{id}/complete"), json!({})).await;
+    for stream in streams {
+        is_whole(&stream.rest().await, 0, (ENTRIES * ENTRIES) as u64, "completed");
+    }
+}

@@ -1,8 +1,9 @@
 //! The topics of this node: one per task that somebody here watches, and one of all tasks that move.
 //!
-//! A log feeds the hub; subscribers read from it. A topic holds the newest events only, in a ring that all
-//! its readers share: a reader costs a position. One that falls behind the ring is told so and
+//! A log feeds the hub; subscribers read from it. A reader that falls behind what its topic holds is told so and
 //! reads what it missed from the log; nobody waits for it.
+
+mod topic;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
+use self::topic::{Ear, Voice};
 use super::waiters::Waiters;
 use crate::domain::{Event, Moved, TaskId};
 
@@ -74,7 +76,7 @@ pub enum Interest {
 
 #[derive(Debug)]
 struct Topic {
-    sender: broadcast::Sender<Signal>,
+    voice: Voice,
     /// Whether the broker has confirmed that it sends this topic's events.
     ready: watch::Sender<bool>,
     readers: usize,
@@ -186,11 +188,11 @@ impl Hub {
             if let Some(interests) = &self.interests {
                 let _ = interests.send(Interest::Watch(subject.clone(), ready.clone()));
             }
-            let sender = broadcast::Sender::new(ring);
-            Topic { sender, ready, readers: 0, last_seq_id: AtomicU64::new(0) }
+            let voice = Voice::new(ring);
+            Topic { voice, ready, readers: 0, last_seq_id: AtomicU64::new(0) }
         });
         topic.readers += 1;
-        let (signals, ready) = (topic.sender.subscribe(), topic.ready.subscribe());
+        let (signals, ready) = (topic.voice.join(), topic.ready.subscribe());
         Subscription { hub: Arc::clone(self), subject, signals, ready }
     }
 
@@ -211,15 +213,14 @@ impl Hub {
         if let Event::Progress(entry) = &event {
             topic.last_seq_id.fetch_max(entry.seq_id, Ordering::Relaxed);
         }
-        // It fails only where nobody listens.
-        let _ = topic.sender.send(Signal::Event(Delivery::new(event)));
+        topic.voice.tell(Signal::Event(Delivery::new(event)));
     }
 
     /// Gives moves to whoever reads them here; whether anybody does.
     pub fn deliver_moves(&self, moves: &[Moved]) -> bool {
         let topics = self.lock();
         let Some(topic) = &topics.moves else { return false };
-        topic.sender.send(Signal::Moves(moves.into())).is_ok()
+        topic.voice.tell(Signal::Moves(moves.into()))
     }
 
     /// Whether anybody here watches `task`: what nobody watches need not be parsed.
@@ -231,7 +232,7 @@ impl Hub {
     pub fn resync(&self, task: &TaskId, last_seq_id: u64) {
         if let Some(topic) = self.lock().tasks.get(task) {
             topic.last_seq_id.fetch_max(last_seq_id, Ordering::Relaxed);
-            let _ = topic.sender.send(Signal::Resync);
+            topic.voice.tell(Signal::Resync);
         }
     }
 
@@ -242,7 +243,7 @@ impl Hub {
         // A topic that was left and joined again meanwhile waits for its own confirmation.
         if let Some(topic) = topics.get(subject).filter(|topic| topic.ready.same_channel(ready)) {
             ready.send_replace(true);
-            let _ = topic.sender.send(Signal::Resync);
+            topic.voice.tell(Signal::Resync);
         }
     }
 
@@ -257,7 +258,7 @@ impl Hub {
 pub struct Subscription {
     hub: Arc<Hub>,
     subject: Subject,
-    signals: broadcast::Receiver<Signal>,
+    signals: Ear,
     ready: watch::Receiver<bool>,
 }
 
@@ -275,29 +276,18 @@ impl Subscription {
         tokio::time::timeout(SUBSCRIBE_TIMEOUT, self.confirmed()).await.is_ok()
     }
 
-    /// The next signal. A reader that fell behind the ring hears [`Signal::Resync`].
+    /// The next signal. A reader that fell behind what the topic holds hears [`Signal::Resync`].
     pub async fn next(&mut self) -> Signal {
-        match self.signals.recv().await {
-            Ok(signal) => signal,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                metrics::counter!("stream_lags_total").increment(1);
-                Signal::Resync
-            }
+        match self.signals.next().await {
+            Some(signal) => signal,
             // The topic lives as long as this subscription.
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 
     /// The next signal, if one is there already.
     pub fn try_next(&mut self) -> Option<Signal> {
-        match self.signals.try_recv() {
-            Ok(signal) => Some(signal),
-            Err(broadcast::error::TryRecvError::Lagged(_)) => {
-                metrics::counter!("stream_lags_total").increment(1);
-                Some(Signal::Resync)
-            }
-            Err(_) => None,
-        }
+        self.signals.try_next()
     }
 }
 
