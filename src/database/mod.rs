@@ -201,13 +201,12 @@ impl Database {
         }
     }
 
-    /// A connection for several statements that write, in a transaction only where writers are one anyway: on Postgres each is
-    /// committed by itself.
-    pub async fn hold(&self) -> Result<Transaction, Error> {
-        match self {
-            Self::Postgres(stock) => Ok(Transaction::Postgres(Lease::take(stock).await?)),
-            Self::Sqlite { .. } => self.begin().await,
-        }
+    /// Where statements are run one after the other between which nothing needs to hold.
+    pub async fn hold(&self) -> Result<Held<'_>, Error> {
+        Ok(match self {
+            Self::Postgres(stock) => Held::Postgres(Lease::take(stock).await?),
+            Self::Sqlite { .. } => Held::Sqlite(self),
+        })
     }
 
     /// Begins a transaction that may write. It is rolled back when dropped.
@@ -236,6 +235,41 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
+        }
+    }
+}
+
+/// What several statements are run on, each committed by itself.
+#[derive(Debug)]
+pub enum Held<'d> {
+    /// The same connection: looking for one costs as much as some of them.
+    Postgres(Lease<Postgres>),
+    /// The file, which has readers and a writer.
+    Sqlite(&'d Database),
+}
+
+impl Held<'_> {
+    /// On which of the two it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(_) => Kind::Postgres,
+            Self::Sqlite(_) => Kind::Sqlite,
+        }
+    }
+
+    /// Where a statement that only reads is run.
+    pub fn reader(&mut self) -> Executor<'_> {
+        match self {
+            Self::Postgres(lease) => Executor::Postgres(lease),
+            Self::Sqlite(database) => database.reader(),
+        }
+    }
+
+    /// Where a statement that writes is run.
+    pub fn writer(&mut self) -> Executor<'_> {
+        match self {
+            Self::Postgres(lease) => Executor::Postgres(lease),
+            Self::Sqlite(database) => database.writer(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! line of an event stream and of a file.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -90,11 +90,13 @@ impl JsonObject {
         Self(text.into())
     }
 
-    /// The same object with `"name":number` as its first member.
-    pub fn with_first(&self, name: &str, number: u64) -> String {
+    /// Writes the same object with `"name":number` as its first member.
+    pub fn write_with_first(&self, text: &mut String, name: &str, number: u64) {
         let rest = &self.0[1..];
         let comma = if rest == "}" { "" } else { "," };
-        format!("{{\"{name}\":{number}{comma}{rest}")
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{{\"{name}\":{number}{comma}");
+        text.push_str(rest);
     }
 }
 
@@ -274,7 +276,12 @@ mod tests {
         assert_eq!(without(r#"{"seqId":9,"a":{"seqId":1},"seqId":2}"#), r#"{"a":{"seqId":1}}"#);
         assert_eq!(without(r#"{"seq\u0049d":9}"#), "{}");
         assert_eq!(without(r#"{"a":"seqId \n"}"#), r#"{"a":"seqId \n"}"#);
-        assert_eq!(parse("{}").unwrap().with_first("seqId", 3), r#"{"seqId":3}"#);
-        assert_eq!(parse(r#"{"a":1}"#).unwrap().with_first("seqId", 3), r#"{"seqId":3,"a":1}"#);
+        let numbered = |object| {
+            let mut text = String::new();
+            parse(object).unwrap().write_with_first(&mut text, "seqId", 3);
+            text
+        };
+        assert_eq!(numbered("{}"), r#"{"seqId":3}"#);
+        assert_eq!(numbered(r#"{"a":1}"#), r#"{"seqId":3,"a":1}"#);
     }
 }

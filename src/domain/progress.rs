@@ -71,7 +71,14 @@ impl Entry {
 
     /// What a client sees of it: `{"seqId":6,"percent":40}`.
     pub fn public(&self) -> String {
-        self.progress.with_first(SEQ_ID, self.seq_id)
+        let mut public = String::new();
+        self.write_public(&mut public);
+        public
+    }
+
+    /// The same, at the end of `text`.
+    pub fn write_public(&self, text: &mut String) {
+        self.progress.write_with_first(text, SEQ_ID, self.seq_id);
     }
 }
 

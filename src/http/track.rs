@@ -1,5 +1,6 @@
 //! The stream of a task: Server-Sent Events (the HTML standard, 9.2), or JSON lines for programs.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,11 +17,13 @@ use super::front::Visitor;
 use super::problem::{Problem, problems};
 use super::stream::{Format, Told, Written, open, together};
 use crate::domain::stream::What;
-use crate::domain::{Event, Gap, Notice, StatusChange, TaskId};
+use crate::domain::{Entry, Event, Gap, Notice, StatusChange, TaskId};
 use crate::service::{Delivery, Error, StartAt, Track};
 
 /// The largest number a client may start behind: what JavaScript and the log's scripts count exactly.
 const LARGEST_SEQ_ID: u64 = (1 << 53) - 1;
+/// Bytes of a frame beside its data, at about most.
+const FRAME_ROOM: usize = 240;
 
 problems!(TrackProblems: TaskNotFound, ValidationFailed, TooManyStreams);
 
@@ -119,12 +122,7 @@ impl Told for TrackTold {
 /// One event as a frame of the stream.
 pub(super) fn encode(task: &TaskId, event: &Event) -> Bytes {
     let frame = match event {
-        Event::Progress(entry) => format!(
-            "id: {}\nevent: progress\ndata: {{\"event\":\"progress\",\"data\":{},\"taskId\":\"{task}\",\"timestamp\":\"{}\"}}\n\n",
-            entry.seq_id,
-            entry.public(),
-            entry.timestamp,
-        ),
+        Event::Progress(entry) => progress_frame(task, entry),
         Event::Gap(Gap { from, to, at }) => format!(
             "id: {to}\nevent: gap\ndata: {{\"event\":\"gap\",\"data\":{{\"from\":{from},\"to\":{to}}},\"taskId\":\"{task}\",\"timestamp\":\"{at}\"}}\n\n",
         ),
@@ -146,6 +144,18 @@ pub(super) fn encode(task: &TaskId, event: &Event) -> Bytes {
         }
     };
     Bytes::from(frame)
+}
+
+/// The frame of an entry. A replay makes many thousands a second: it is written once, into room enough for it.
+fn progress_frame(task: &TaskId, entry: &Entry) -> String {
+    let Entry { seq_id, timestamp, progress } = entry;
+    let mut frame = String::with_capacity(FRAME_ROOM + progress.as_str().len());
+    // Writing to a String cannot fail.
+    let _ =
+        write!(frame, "id: {seq_id}\nevent: progress\ndata: {{\"event\":\"progress\",\"data\":");
+    entry.write_public(&mut frame);
+    let _ = write!(frame, ",\"taskId\":\"{task}\",\"timestamp\":\"{timestamp}\"}}\n\n");
+    frame
 }
 
 /// `{"status":"completed","result":{…}}`.
@@ -178,7 +188,7 @@ mod tests {
 
     use super::super::stream::line_of;
     use super::*;
-    use crate::domain::{Entry, JsonObject, Timestamp};
+    use crate::domain::{JsonObject, Timestamp};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs

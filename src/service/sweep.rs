@@ -4,7 +4,7 @@
 //! leaves those that another node has taken: nodes that sweep at once share the work.
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, join_all};
 
 use super::claim::taken_back;
 use super::{Error, Result, Tracker, count};
@@ -16,8 +16,10 @@ use crate::storage::{Change, Due, Selection};
 
 /// Tasks that are changed in one transaction: row locks are held while their logs are read.
 const BATCH: u32 = 100;
-/// Batches of one round at most; the next round goes on.
-const BATCHES: usize = 20;
+/// Batches of a backlog that are under way at the same time: while one is made durable the other's logs are closed.
+const LANES: usize = 2;
+/// Batches of one round and lane at most; the next round goes on.
+const BATCHES: usize = 10;
 /// Logs that are read, closed or ended at once.
 const CONCURRENCY: usize = 16;
 
@@ -35,6 +37,14 @@ impl Outcome {
     fn later(task: Task) -> Self {
         Self { change: Change::from(task), by: None, newest: None }
     }
+}
+
+/// What came of some batches.
+struct Swept {
+    /// How many tasks made a transition.
+    made: u64,
+    /// Whether more may be due.
+    is_backlog: bool,
 }
 
 /// Decides what is to become of one task whose row is locked.
@@ -83,18 +93,32 @@ impl Tracker {
     async fn change_all(&self, due: Due, decide: Decide) -> Result<u64> {
         let tracker = self.clone();
         self.to_the_end(async move {
-            let mut changed = 0;
-            for _ in 0..BATCHES {
-                let batch = || tracker.change_batch(due, decide);
-                let (looked_at, made) = tracker.closing_logs(batch).await?;
-                changed += made;
-                if looked_at < BATCH as usize {
-                    break;
-                }
+            let first = tracker.change_some(due, decide, 1).await?;
+            if !first.is_backlog {
+                return Ok(first.made);
             }
-            Ok(changed)
+            let lanes = (0..LANES).map(|_| tracker.change_some(due, decide, BATCHES));
+            // To the end of each, whatever becomes of the others.
+            let rest: Result<u64> =
+                join_all(lanes).await.into_iter().map(|swept| Ok(swept?.made)).sum();
+            Ok(first.made + rest?)
         })
         .await
+    }
+
+    /// So many batches at most, one after the other.
+    async fn change_some(&self, due: Due, decide: Decide, batches: usize) -> Result<Swept> {
+        let mut swept = Swept { made: 0, is_backlog: true };
+        for _ in 0..batches {
+            let batch = || self.change_batch(due, decide);
+            let (looked_at, made) = self.closing_logs(batch).await?;
+            swept.made += made;
+            swept.is_backlog = looked_at == BATCH as usize;
+            if !swept.is_backlog {
+                break;
+            }
+        }
+        Ok(swept)
     }
 
     /// One batch: how many tasks were looked at and written, and how many made a transition.

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect};
-use crate::database::{Kind, Statement, Table, Transaction, Type, Value};
+use crate::database::{Held, Kind, Statement, Table, Type, Value};
 use crate::domain::{Lease, LeaseToken, Status, Task, TaskType, Timestamp, WorkerId};
 
 /// Types that one statement asks SQLite for: it takes no more than 500 such parts.
@@ -97,8 +97,19 @@ impl<'a> Given<'a> {
 pub(super) enum Taking {
     /// Those that were given.
     TheGiven,
-    /// As many of their types, whichever are free. On Postgres: SQLite has one writer.
+    /// As many of their types, whichever are free.
     TheFree,
+}
+
+impl Taking {
+    /// Where somebody else was faster. On SQLite that was another word on the task, which is over: nobody holds any, so what another look
+    /// finds is free.
+    pub(super) fn again(kind: Kind) -> Self {
+        match kind {
+            Kind::Postgres => Self::TheFree,
+            Kind::Sqlite => Self::TheGiven,
+        }
+    }
 }
 
 /// What has come of claims so far.
@@ -124,19 +135,18 @@ impl Storage {
         Ok(claimed.into_iter().next().flatten())
     }
 
-    /// Gives each of `claims`, in their order, the oldest pending task of its types that is left, all in one
-    /// commit. For each: the task, or `None` where there is none.
+    /// Gives each of `claims`, in their order, the oldest pending task of its types that is left. For each: the task, or
+    /// `None` where there is none.
     pub async fn claim_each(&self, claims: &[Claim]) -> Result<Vec<Option<Task>>, Error> {
-        // On Postgres each of the two statements is committed by itself: between them nothing needs to hold.
-        let mut held = self.database.hold().await?;
         let (tasks, gone) = (HashMap::new(), HashSet::new());
         let mut taken = Taken { tasks, taking: Taking::TheGiven, gone };
+        let mut held = self.database.hold().await?;
         loop {
             match look_and_take(&mut held, claims, &mut taken).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was taken before is taken: its workers hear of it.
-                Err(error) if held.kind() == Kind::Postgres && !taken.tasks.is_empty() => {
+                Err(error) if !taken.tasks.is_empty() => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "some claims get nothing"
@@ -146,14 +156,13 @@ impl Storage {
                 Err(error) => return Err(error),
             }
         }
-        held.commit().await?;
         Ok(claims.iter().map(|claim| taken.tasks.remove(&claim.lease.token)).collect())
     }
 }
 
-/// Says whether another look may find more: another node was faster.
+/// Says whether another look may find more: somebody else was faster.
 async fn look_and_take<'a>(
-    held: &mut Transaction,
+    held: &mut Held<'_>,
     claims: &'a [Claim],
     taken: &mut Taken<'a>,
 ) -> Result<bool, Error> {
@@ -162,14 +171,14 @@ async fn look_and_take<'a>(
     let open: Vec<Open<'_>> = open.map(|claim| Open::but_for(&taken.gone, claim)).collect();
     let mut offered: Vec<OfferRow> = Vec::new();
     for statement in offers_statements(kind, &open) {
-        offered.extend(statement.fetch_all::<OfferRow>(held.executor()).await?);
+        offered.extend(statement.fetch_all::<OfferRow>(held.reader()).await?);
     }
     let given = give(&open, by_type(offered));
     if given.is_empty() {
         return Ok(false);
     }
     let take = take_statement(kind, taken.taking, &given);
-    for row in take.fetch_all::<TaskRow>(held.executor()).await? {
+    for row in take.fetch_all::<TaskRow>(held.writer()).await? {
         let task = Task::try_from(row)?;
         if let Some(lease) = &task.lease {
             taken.tasks.insert(lease.token.clone(), task);
@@ -184,7 +193,7 @@ async fn look_and_take<'a>(
     if taken.taking == Taking::TheFree {
         taken.gone.extend(missed);
     }
-    taken.taking = Taking::TheFree;
+    taken.taking = Taking::again(kind);
     Ok(others_were_faster)
 }
 
@@ -265,9 +274,9 @@ pub(super) fn take_statement(kind: Kind, taking: Taking, given: &[Given<'_>]) ->
         ]);
     }
     let source = Table::source(GIVEN, kind, 1, "given");
-    let (before, behind) = match (kind, taking) {
-        (Kind::Postgres, Taking::TheFree) => dialect::oldest_free(&source),
-        _ => dialect::if_still_pending(kind, &source),
+    let (before, behind) = match taking {
+        Taking::TheGiven => dialect::if_still_pending(kind, &source),
+        Taking::TheFree => dialect::oldest_free(&source),
     };
     let stall_check = dialect::after_seconds(kind, "given.begun", "stall_seconds");
     let columns = columns!();

@@ -138,8 +138,8 @@ pub(super) fn oldest_pending_of(count: usize) -> String {
 }
 
 /// What stands before and behind the `SET` of a claim, whose tasks are in the column `task` of the table `given`: a
-/// task that another node has taken, or is taking, is passed over. SQLite has one writer, who looks and takes in one
-/// transaction; the `+` keeps it from beginning with every task that waits.
+/// task that another node has taken, or is taking, is passed over. SQLite has one writer, so that nobody is just taking
+/// any; the `+` keeps it from beginning with every task that waits.
 pub(super) fn if_still_pending(kind: Kind, given: &str) -> (String, String) {
     match kind {
         Kind::Postgres => (

@@ -40,7 +40,7 @@ impl Storage {
             ("claim of one type", offers(&of_one)),
             ("claim of two types", offers(&of_two)),
             ("claim of what is given", take(Taking::TheGiven)),
-            ("claim of what is free", take(Taking::TheFree)),
+            ("claim of what is free", take(Taking::again(kind))),
             ("ends of many", an_end(&TaskId::new())),
             ("sweep", sweep(Due::Deadline)),
             ("sweep of leases", sweep(Due::Lease)),
