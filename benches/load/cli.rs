@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// The bare writer, likewise.
     #[command(name = BARE_WRITER, hide = true)]
     BareWriter,
+    /// The barest service, likewise.
+    #[command(name = BARE_SERVICE, hide = true)]
+    BareService,
     /// Work done by the service without HTTP, likewise.
     #[command(name = IN_PROCESS, hide = true)]
     InProcess(crate::peers::inprocess::Order),
@@ -250,6 +253,7 @@ impl Options {
 /// How the driver calls itself for its yardsticks.
 pub(crate) const ECHO_SERVER: &str = "echo-server";
 pub(crate) const BARE_WRITER: &str = "bare-writer";
+pub(crate) const BARE_SERVICE: &str = "bare-service";
 pub(crate) const IN_PROCESS: &str = "in-process";
 
 /// Cargo's own directory for what tests and benchmarks leave behind.

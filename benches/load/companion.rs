@@ -1,5 +1,5 @@
 //! This program again, in a process of its own so that its CPU time is its own: as the echo, as the
-//! bare writer.
+//! bare writer, as the barest service.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -16,8 +16,14 @@ pub(crate) struct Companion {
 impl Companion {
     /// Starts this program as `what` and waits until it says where it listens.
     pub(crate) fn start(what: &str) -> Result<Self> {
+        Self::start_told(what, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_told(what: &str, told: &[(&str, &str)]) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(what)
+            .envs(told.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

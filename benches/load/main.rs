@@ -77,7 +77,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // `cargo test --all-targets` and nextest call every benchmark too, with the arguments of a test
     // harness: minutes of load on two cores are not what they ask for.
-    let companions = [cli::ECHO_SERVER, cli::BARE_WRITER, cli::IN_PROCESS];
+    let companions = [cli::ECHO_SERVER, cli::BARE_WRITER, cli::BARE_SERVICE, cli::IN_PROCESS];
     if !std::env::args().any(|argument| argument == "--bench" || companions.contains(&&*argument)) {
         eprintln!("the load driver does nothing unless it is run by cargo bench (or with --bench)");
         return ExitCode::SUCCESS;
@@ -118,6 +118,7 @@ fn start(cli: Cli) -> Result<bool> {
     runtime.block_on(async {
         match command {
             Some(Command::EchoServer) => return echo::serve().await.map(|()| true),
+            Some(Command::BareService) => return bare::service::serve().await.map(|()| true),
             _ => options.fit(procfs::open_files()?),
         }
         if cfg!(debug_assertions) {

@@ -2,6 +2,7 @@
 //! does it on the same servers, in the same run. A ratio to it says how much of the possible is
 //! reached.
 
+pub(crate) mod service;
 mod statements;
 pub(crate) mod writer;
 
@@ -21,6 +22,14 @@ pub(crate) async fn measure(
     let sample = match (scenario.kind, stores) {
         (Kind::FanOut { paced, entries }, _) => writer::fan_out(options, paced, entries).await?,
         (Kind::Replay { .. }, _) => writer::replay(options).await?,
+        (Kind::Register { connections }, Some(stores)) => {
+            let body = scenario.echo_load(options).body;
+            service::registrations(options, stores, connections, body).await?
+        }
+        (Kind::Progress { connections, entries: 1, listened: false }, Some(stores)) => {
+            let body = scenario.echo_load(options).body;
+            service::appends(options, stores, connections, body).await?
+        }
         (Kind::RegisterBulk { connections, .. }, Some(stores)) => {
             statements::insert(options, stores, connections).await?
         }
@@ -38,6 +47,10 @@ pub(crate) fn about(kind: Kind) -> Option<&'static str> {
     Some(match kind {
         Kind::FanOut { .. } => "one write per frame and reader, 1 thread",
         Kind::Replay { .. } => "one write per 16 frames, 1 thread",
+        Kind::Register { .. } => "the barest service, INSERT … UNNEST of those that come meanwhile",
+        Kind::Progress { entries: 1, listened: false, .. } => {
+            "the barest service, one script of INCR, RPUSH and PUBLISH"
+        }
         Kind::RegisterBulk { .. } => "INSERT … UNNEST of 100 rows, a key and the claim's index",
         Kind::Claim { .. } => "UPDATE of one row found by SKIP LOCKED, one type",
         Kind::Sweep => "one UPDATE … RETURNING of the same rows",

@@ -159,7 +159,7 @@ pub(super) async fn end_overdue(options: &Options, stores: &Stores) -> Result<Sa
     Sample::of_rate(ended, elapsed, &[clock::nanoseconds(elapsed)], cpu)
 }
 
-async fn bare_table(lease: &Lease) -> Result<PgConnection> {
+pub(super) async fn bare_table(lease: &Lease) -> Result<PgConnection> {
     let mut clerk = PgConnection::connect(&lease.database_url).await?;
     clerk.execute(TABLE).await?;
     Ok(clerk)
