@@ -34,13 +34,14 @@ async fn a_locked_database_refuses_what_is_written_and_goes_on_otherwise() {
     let server = Server::start(Mode::Embedded).await;
     let id = server.started("work").await;
     server.progressed(&id, json!({ "percent": 1 })).await;
+    server.registered("waits").await;
     let mut stream = server.track(&id, "").await;
     stream.opened().await;
     let lock = locked(&server, "tracker.db").await;
     let refused = [
         ("/tasks".to_owned(), json!({ "taskType": "work" })),
         (format!("/tasks/{id}/complete"), by_worker()),
-        ("/tasks/claim".to_owned(), json!({ "taskTypes": ["t"], "workerId": "worker-1" })),
+        ("/tasks/claim".to_owned(), json!({ "taskTypes": ["waits"], "workerId": "worker-1" })),
     ];
     let goes_on = async {
         let entry = json!({ "progress": { "percent": 2 } });
