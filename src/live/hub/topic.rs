@@ -15,6 +15,9 @@ use super::Signal;
 
 /// Readers that are woken together.
 const GROUP: usize = 64;
+/// Signals that a group waits for while others are served first. Where there are more nothing else is let in between: whoever
+/// sends them waits, and not the readers.
+const PATIENCE: usize = 16;
 
 /// Where signals are given to all readers of a topic.
 #[derive(Debug)]
@@ -117,13 +120,13 @@ impl Crowd {
             while let Some(signal) = topic.try_next() {
                 self.keep(&signal);
             }
-            if self.tell_next(&mut turn) {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            match topic.next().await {
-                Some(signal) => self.keep(&signal),
-                None => return,
+            match self.tell_next(&mut turn) {
+                Some(told) if told < PATIENCE => tokio::task::yield_now().await,
+                Some(_) => {}
+                None => match topic.next().await {
+                    Some(signal) => self.keep(&signal),
+                    None => return,
+                },
             }
         }
     }
@@ -134,20 +137,20 @@ impl Crowd {
         }
     }
 
-    /// Tells the next group behind `turn` that has not been told everything; whether there is one.
-    fn tell_next(&self, turn: &mut usize) -> bool {
+    /// Tells the next group behind `turn` that has not been told everything; how much it was told. `None`: all have been told all.
+    fn tell_next(&self, turn: &mut usize) -> Option<usize> {
         let mut groups = self.groups();
         groups.retain(|group| group.sender.receiver_count() > 0);
         let count = groups.len();
-        let next = (*turn..*turn + count).find(|at| !groups[at % count].untold.is_empty());
-        let Some(at) = next else { return false };
+        let at = (*turn..*turn + count).find(|at| !groups[at % count].untold.is_empty())?;
         let group = &mut groups[at % count];
+        let told = group.untold.len();
         for signal in group.untold.drain(..) {
             // It fails only where nobody listens.
             let _ = group.sender.send(signal);
         }
         *turn = (at + 1) % count;
-        true
+        Some(told)
     }
 
     fn groups(&self) -> std::sync::MutexGuard<'_, Vec<Group>> {
