@@ -2,7 +2,9 @@
 //! one transaction, and leaves the log.
 //!
 //! ```text
-//!   read the log ─► hold the rows of the tasks ─► add what is not sealed yet, commit ─► trim the log
+//!   read the logs ─► hold the rows of the tasks ─► add what is not sealed yet, commit ─► trim the logs
+//!          ▲                                                         │
+//!          └────────────── a few logs at a time, and a pause ◄───────┘
 //! ```
 //!
 //! A crash after any arrow leaves entries in the log that are sealed: whoever seals next passes them over, and
@@ -14,7 +16,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::join_all;
+use tokio::time::sleep;
 
 use super::query::PAGE;
 use super::{Result, Tracker};
@@ -29,13 +32,19 @@ const DUE_ENTRIES: u64 = 2000;
 const DUE_BYTES: u64 = 2 << 20;
 /// Tasks that are sealed in one transaction: their rows are held meanwhile.
 const BATCH: usize = 100;
-/// Bytes that are sealed in one transaction, at about most.
+/// Entries that are sealed in one transaction, at about most: a core does nothing else meanwhile.
+const BATCH_ENTRIES: usize = 2000;
+/// Bytes that are, likewise.
 const BATCH_BYTES: u64 = 8 << 20;
+/// Over how long the transactions of a round are spread: who appends is not to wait for all of them.
+const SPREAD: Duration = Duration::from_secs(1);
 /// Entries and bytes that are read of one log at once; the rest is due again.
 const LOG_ENTRIES: usize = 5000;
 const LOG_BYTES: u64 = 4 << 20;
+/// Logs that are trimmed at once, however few were sealed at once: entries of many tasks lie beside each other.
+const TRIMMED_AT_ONCE: usize = 1000;
 /// Logs that are read at once.
-const CONCURRENCY: usize = 16;
+const READ_AT_ONCE: usize = 8;
 /// Tasks that a node remembers at most; those beyond are left to the slower round.
 const REMEMBERED: usize = 200_000;
 /// How often a task is passed over, for somebody else holds it or it has ended, before it is forgotten.
@@ -131,6 +140,30 @@ impl Unsealed {
     }
 }
 
+/// Logs that are sealed in one transaction.
+#[derive(Default)]
+struct Batch {
+    logs: Vec<(TaskId, Vec<Entry>)>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Batch {
+    fn add(&mut self, task: TaskId, entries: Vec<Entry>) {
+        self.entries += entries.len();
+        self.bytes += bytes_of(&entries);
+        self.logs.push((task, entries));
+    }
+
+    fn is_full(&self) -> bool {
+        self.logs.len() >= BATCH || self.entries >= BATCH_ENTRIES || self.bytes >= BATCH_BYTES
+    }
+}
+
+fn bytes_of(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.progress.as_str().len() as u64).sum()
+}
+
 /// Where the slower round goes on.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(Mutex<Option<Cursor>>);
@@ -193,38 +226,37 @@ impl Tracker {
     }
 
     async fn seal_tasks(&self, tasks: Vec<TaskId>) -> Result<u64> {
-        let reads = futures::stream::iter(tasks).map(async |task| {
-            let read = self.unsealed_of(&task).await;
-            (task, read)
-        });
-        let mut reads = reads.buffer_unordered(CONCURRENCY);
-        let (mut sealed, mut failed) = (0, None);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        loop {
-            let read = reads.next().await;
-            let is_over = read.is_none();
-            match read {
-                Some((task, Ok(entries))) => {
-                    bytes += entries
-                        .iter()
-                        .map(|entry| entry.progress.as_str().len() as u64)
-                        .sum::<u64>();
-                    batch.push((task, entries));
-                }
-                Some((_, Err(error))) => failed = Some(error),
-                None => {}
-            }
-            if batch.len() >= BATCH || bytes >= BATCH_BYTES || (is_over && !batch.is_empty()) {
-                bytes = 0;
-                match self.seal_batch(std::mem::take(&mut batch)).await {
-                    Ok(done) => sealed += done,
+        let pause = SPREAD / u32::try_from(tasks.len().max(1)).unwrap_or(u32::MAX);
+        let (mut done, mut failed) = (0, None);
+        let (mut batch, mut sealed) = (Batch::default(), Vec::new());
+        let mut portions = tasks.chunks(READ_AT_ONCE).peekable();
+        while let Some(portion) = portions.next() {
+            let reads = portion.iter().map(async |task| (task, self.unsealed_of(task).await));
+            // All of them, before anything else is awaited: a read that nobody goes on with would keep its connection.
+            for (task, read) in join_all(reads).await {
+                match read {
+                    Ok(entries) => batch.add(task.clone(), entries),
                     Err(error) => failed = Some(error),
                 }
             }
-            if is_over {
-                return failed.map_or(Ok(sealed), Err);
+            let is_over = portions.peek().is_none();
+            if batch.is_full() || (is_over && !batch.logs.is_empty()) {
+                let Batch { logs, .. } = std::mem::take(&mut batch);
+                match self.seal_batch(&logs).await {
+                    Ok(some) => sealed.extend(some),
+                    Err(error) => failed = Some(error),
+                }
+                if !is_over {
+                    let share = u32::try_from(logs.len()).unwrap_or(u32::MAX);
+                    self.closing.run_until_cancelled(sleep(pause * share)).await;
+                }
+            }
+            if is_over || sealed.len() >= TRIMMED_AT_ONCE {
+                done += sealed.len() as u64;
+                self.live.trim(&std::mem::take(&mut sealed)).await?;
             }
         }
+        failed.map_or(Ok(done), Err)
     }
 
     /// The oldest entries of a log, some of which may be sealed already.
@@ -237,26 +269,25 @@ impl Tracker {
                 None if after < page.behind => after = page.behind,
                 None => break,
             }
-            bytes +=
-                page.entries.iter().map(|entry| entry.progress.as_str().len() as u64).sum::<u64>();
+            bytes += bytes_of(&page.entries);
             entries.extend(page.entries);
         }
         Ok(entries)
     }
 
-    async fn seal_batch(&self, logs: Vec<(TaskId, Vec<Entry>)>) -> Result<u64> {
-        let sealed: HashMap<TaskId, u64> =
-            self.storage.seal_running(&logs).await?.into_iter().collect();
+    /// Says how far each task is sealed now; one that somebody else holds is left out.
+    async fn seal_batch(&self, logs: &[(TaskId, Vec<Entry>)]) -> Result<Vec<(TaskId, u64)>> {
+        let sealed = self.storage.seal_running(logs).await?;
+        let up_to: HashMap<&TaskId, u64> =
+            sealed.iter().map(|(task, up_to)| (task, *up_to)).collect();
         let now = self.clock.now();
-        for (task, _) in &logs {
-            match sealed.get(task) {
+        for (task, _) in logs {
+            match up_to.get(task) {
                 Some(up_to) => self.unsealed.sealed(task, *up_to, now),
                 None => self.unsealed.passed_over(task),
             }
         }
         metrics::counter!("tasks_sealed_early_total").increment(sealed.len() as u64);
-        let done = sealed.len() as u64;
-        self.live.trim(&sealed.into_iter().collect::<Vec<_>>()).await?;
-        Ok(done)
+        Ok(sealed)
     }
 }
