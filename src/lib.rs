@@ -31,6 +31,7 @@ pub mod files;
 pub mod fuzzing;
 pub mod http;
 pub mod live;
+pub mod outliving;
 pub mod service;
 pub mod storage;
 pub mod telemetry;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
@@ -12,6 +11,7 @@ use crate::domain::{
     Caller, Ending, Event, Keyed, Lease, Status, StatusChange, Task, TaskId, TaskType, Timestamp,
     Transition, WorkerId,
 };
+use crate::outliving::{Outliving, leave};
 use crate::storage::{Change, Claim, Outcome, Selection};
 
 /// How long a claim waits until its streams have heard of it.
@@ -58,20 +58,12 @@ impl Tracker {
         worker: &WorkerId,
         lease: Option<Duration>,
     ) -> Result<Option<Tracked>> {
-        let (answer, answered) = oneshot::channel();
         let (tracker, types, worker) = (self.clone(), types.to_vec(), worker.clone());
         let claim = async move {
-            let claimed = tracker.take_oldest(&types, &worker, lease).await;
-            if let Err(Ok(Some(unheard))) = answer.send(claimed) {
-                let holder = unheard.task.holder();
-                let id = unheard.task.id.clone();
-                let given_back = Box::pin(tracker.release(id, holder, None)).await;
-                tracing::info!(task.id = %unheard.task.id, ok = given_back.is_ok(),
-                    "the worker hung up before it heard of its task, which is given back");
-            }
+            let claimed = tracker.take_oldest(&types, &worker, lease).await?;
+            Ok(Handover { tracker, claimed })
         };
-        self.detached.spawn(claim.in_current_span());
-        answered.await.unwrap_or_else(|gone| Err(Error::Internal(gone.into())))
+        self.to_the_end(claim).await.map(Handover::heard)
     }
 
     async fn take_oldest(
@@ -228,12 +220,38 @@ impl Tracker {
     /// Tells the streams of a task, likewise.
     pub(super) async fn tell(&self, id: &TaskId, event: Event) {
         let (tracker, id) = (self.clone(), id.clone());
-        let announced = self.detached.spawn(async move {
+        let announce = async move {
             let announced = tracker.live.announce(&id, &event).await;
             tracker.hints.heard(&announced, "events are not announced");
-        });
+        };
         // It goes on by itself.
-        let _ = timeout(ANNOUNCE_PATIENCE, announced).await;
+        let _ = timeout(ANNOUNCE_PATIENCE, Outliving::new(announce, &self.detached)).await;
+    }
+}
+
+/// A task on its way to its worker: one that nobody hears of is given back.
+struct Handover {
+    tracker: Tracker,
+    claimed: Option<Tracked>,
+}
+
+impl Handover {
+    /// Whoever waits for it has it.
+    fn heard(mut self) -> Option<Tracked> {
+        self.claimed.take()
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        let Some(Tracked { task, .. }) = self.claimed.take() else { return };
+        let tracker = self.tracker.clone();
+        let give_back = async move {
+            let given_back = tracker.release(task.id.clone(), task.holder(), None).await;
+            tracing::info!(task.id = %task.id, ok = given_back.is_ok(),
+                "the worker hung up before it heard of its task, which is given back");
+        };
+        leave(give_back.in_current_span(), &self.tracker.detached);
     }
 }
 

@@ -52,14 +52,17 @@ mod why;
 mod workers;
 
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::live::{Hub, Live};
+use crate::outliving::Outliving;
 use crate::storage::Storage;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
@@ -185,8 +188,9 @@ impl Tracker {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let work = self.detached.spawn(work.in_current_span());
-        work.await.unwrap_or_else(|error| Err(Error::Internal(error.into())))
+        let work = AssertUnwindSafe(work.in_current_span()).catch_unwind();
+        let done = Outliving::new(work, &self.detached).await;
+        done.unwrap_or_else(|_panic| Err(Error::Internal("a use case has panicked".into())))
     }
 }
 

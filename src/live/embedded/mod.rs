@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
 
 use super::{
     Append, Appended, Closed, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
@@ -31,6 +32,7 @@ use crate::domain::{
     Caller, Entry, Event, JsonObject, Key, Moved, Places, Receipt, StatusChange, TaskId, TaskType,
     Timestamp,
 };
+use crate::outliving::Outliving;
 use index::{Index, Kept};
 use log::{Log, TaskLog};
 use writes::{Write, Writes};
@@ -49,6 +51,8 @@ pub struct EmbeddedLive {
     free: Arc<AtomicI64>,
     /// The places of entries that have left their logs, until they have left the file.
     left: Arc<Mutex<Vec<i64>>>,
+    /// Appends whose callers have gone away.
+    appends: TaskTracker,
     /// Of the file: it forgets nothing, but may be taken away.
     generation: Arc<str>,
 }
@@ -96,7 +100,8 @@ impl EmbeddedLive {
         let logs = Logs { kept: by_task.len(), by_task };
         let writes = Arc::new(writes::gather(&database));
         let (logs, free) = (Arc::new(Mutex::new(logs)), Arc::new(AtomicI64::new(free)));
-        Ok(Self { database, writes, hub, logs, free, left: Arc::default(), generation })
+        let (left, appends) = (Arc::default(), TaskTracker::new());
+        Ok(Self { database, writes, hub, logs, free, left, appends, generation })
     }
 
     fn log(&self, task: &TaskId, now: Timestamp) -> Arc<TaskLog> {
@@ -213,9 +218,9 @@ impl EmbeddedLive {
 #[async_trait]
 impl Live for EmbeddedLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
-        // On a task of its own: a caller that hangs up must not leave a number half used.
+        // A caller that hangs up must not leave a number half used.
         let append = self.clone().append_owned(task.clone(), append.into());
-        tokio::spawn(append).await.map_err(|error| Error::Failed(error.into()))?
+        Outliving::new(append, &self.appends).await
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {
@@ -320,6 +325,8 @@ impl Live for EmbeddedLive {
     }
 
     async fn shut_down(&self) {
+        self.appends.close();
+        self.appends.wait().await;
         self.database.close().await;
     }
 }

@@ -1,14 +1,16 @@
 //! Claiming: exactly one task, the oldest, never to two workers.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{by, instant, names};
 use crate::harness::Mode::{self, Embedded, Node, TwoNodes};
-use crate::harness::{Reply, Server};
+use crate::harness::{Reply, Server, eventually};
 
 async fn claim(server: &Server, types: &[&str], worker: &str) -> Value {
     server.post("/tasks/claim", json!({ "taskTypes": types, "workerId": worker })).await.ok()
@@ -186,4 +188,33 @@ async fn of_a_claim_and_a_start_of_the_same_task_one_wins(
             assert_eq!((holder, &claimed.ok()["id"]), (json!("claimer"), &json!(id)));
         }
     }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_worker_hung_up_before_it_heard_of_it_is_given_back(
+    #[values(Embedded, Node)] mode: Mode,
+) {
+    const CLAIMS: u64 = 60;
+    let server = Server::start(mode).await;
+    let (types, worker) = (["t".parse().expect("a type")], "worker-1".parse().expect("a name"));
+    let mut heard = 0;
+    for claim in 0..CLAIMS {
+        server.registered("t").await;
+        // A little later each time: before it is asked, while it is asked, when the task is taken.
+        let patience = Duration::from_micros(100 * claim);
+        let claim = server.nodes[0].tracker().claim(&types, &worker, None, Duration::ZERO);
+        if let Ok(claimed) = timeout(patience, claim).await {
+            heard += u64::from(claimed.expect("an answer").is_some());
+        }
+    }
+    let counted = async |status: &str| {
+        let page = server.get(&format!("/tasks?status={status}&limit=100")).await.ok();
+        page["items"].as_array().expect("items").len() as u64
+    };
+    let is_so = async || {
+        let (held, waiting) = (counted("in_progress").await, counted("pending").await);
+        (held == heard && waiting == CLAIMS - heard).then_some(())
+    };
+    eventually(is_so).await;
 }
