@@ -4,6 +4,7 @@
 //! the rest to a task of its own. To give it to a task from the beginning would cost every request two hand-overs between threads, for
 //! the few that are given up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,7 +12,12 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Work that goes on when this is dropped, once it has begun.
+/// What was to be done has panicked; its hook reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("work has panicked")]
+pub struct Panicked;
+
+/// Work that goes on when this is dropped, once it has begun. Its panic is its own: whoever waits is told.
 #[derive(Debug)]
 pub struct Outliving<F>
 where
@@ -40,16 +46,19 @@ impl<F> Future for Outliving<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    type Output = F::Output;
+    type Output = Result<F::Output, Panicked>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mut work) = self.work.take() else { return Poll::Pending };
         self.has_begun = true;
-        let polled = work.as_mut().poll(context);
+        // Nobody sees it again after it has panicked.
+        let Ok(polled) = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) else {
+            return Poll::Ready(Err(Panicked));
+        };
         if polled.is_pending() {
             self.work = Some(work);
         }
-        polled
+        polled.map(Ok)
     }
 }
 
@@ -73,7 +82,6 @@ pub fn leave(work: impl Future<Output = ()> + Send + 'static, tasks: &TaskTracke
 
 #[cfg(test)]
 mod tests {
-    use std::panic::AssertUnwindSafe;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -98,7 +106,7 @@ mod tests {
         let (go_on, _, work) = scene();
         let tasks = TaskTracker::new();
         go_on.notify_one();
-        assert_eq!(Outliving::new(work, &tasks).await, 1);
+        assert_eq!(Outliving::new(work, &tasks).await, Ok(1));
         assert!(tasks.is_empty());
     }
 
@@ -127,8 +135,9 @@ mod tests {
     #[tokio::test]
     async fn what_panics_is_not_gone_on_with() {
         let tasks = TaskTracker::new();
-        let work = Outliving::new(async { panic!("unlucky") }, &tasks);
-        assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
+        let unlucky: Result<(), Panicked> =
+            Outliving::new(async { panic!("unlucky") }, &tasks).await;
+        assert_eq!(unlucky, Err(Panicked));
         assert!(tasks.is_empty());
     }
 }

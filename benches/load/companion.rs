@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
+use axum::serve::{Listener, ListenerExt};
+use tokio::net::TcpListener;
 
 /// A child that listens somewhere, ended when this is dropped.
 pub(crate) struct Companion {
@@ -50,6 +52,17 @@ impl Drop for Companion {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// In the child: a socket of its own for axum to serve, as the driver is told.
+pub(crate) async fn listener() -> Result<impl Listener<Addr = SocketAddr>> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    listens_at(listener.local_addr()?)?;
+    Ok(listener.tap_io(|socket| {
+        // Without it the child would only be slower; the driver sets its own end and fails there if
+        // it cannot.
+        let _ = socket.set_nodelay(true);
+    }))
 }
 
 /// In the child: says where it listens, and ends when the driver is gone. The pipe that is this

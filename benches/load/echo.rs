@@ -7,16 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use axum::http::StatusCode;
 use axum::routing::post;
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::net::TcpListener;
 
 use crate::cli::{self, Options};
 use crate::client::Connection;
 use crate::clock;
-use crate::companion::{Companion, listens_at};
+use crate::companion::{Companion, listener};
 use crate::drive::{Meter, Sample, Stage, Step, Worker, drive, float};
 use crate::openloop::{self, Arrival, Client};
 use crate::procfs;
@@ -24,14 +22,7 @@ use crate::scenarios::{Kind, Scenario};
 
 /// Serves until the driver is gone.
 pub(crate) async fn serve() -> Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    listens_at(listener.local_addr()?)?;
-    let listener = listener.tap_io(|socket| {
-        // Without it the echo would only be slower; the driver sets its own end and fails there if
-        // it cannot.
-        let _ = socket.set_nodelay(true);
-    });
-    axum::serve(listener, Router::new().route("/echo", post(echo))).await?;
+    axum::serve(listener().await?, Router::new().route("/echo", post(echo))).await?;
     Ok(())
 }
 

@@ -52,10 +52,8 @@ mod why;
 mod workers;
 
 use std::ops::Deref;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -188,9 +186,8 @@ impl Tracker {
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let work = AssertUnwindSafe(work.in_current_span()).catch_unwind();
-        let done = Outliving::new(work, &self.detached).await;
-        done.unwrap_or_else(|_panic| Err(Error::Internal("a use case has panicked".into())))
+        let done = Outliving::new(work.in_current_span(), &self.detached).await;
+        done.unwrap_or_else(|panicked| Err(Error::Internal(panicked.into())))
     }
 }
 

@@ -253,7 +253,9 @@ impl Tracker {
             }
             if is_over || sealed.len() >= TRIMMED_AT_ONCE {
                 done += sealed.len() as u64;
-                self.live.trim(&std::mem::take(&mut sealed)).await?;
+                if let Err(error) = self.live.trim(&std::mem::take(&mut sealed)).await {
+                    failed = Some(error.into());
+                }
             }
         }
         failed.map_or(Ok(done), Err)

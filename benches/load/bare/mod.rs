@@ -22,13 +22,11 @@ pub(crate) async fn measure(
     let sample = match (scenario.kind, stores) {
         (Kind::FanOut { paced, entries }, _) => writer::fan_out(options, paced, entries).await?,
         (Kind::Replay { .. }, _) => writer::replay(options).await?,
-        (Kind::Register { connections }, Some(stores)) => {
-            let body = scenario.echo_load(options).body;
-            service::registrations(options, stores, connections, body).await?
+        (Kind::Register { .. }, Some(stores)) => {
+            service::registrations(options, stores, scenario.echo_load(options)).await?
         }
-        (Kind::Progress { connections, entries: 1, listened: false }, Some(stores)) => {
-            let body = scenario.echo_load(options).body;
-            service::appends(options, stores, connections, body).await?
+        (Kind::Progress { entries: 1, listened: false, .. }, Some(stores)) => {
+            service::appends(options, stores, scenario.echo_load(options)).await?
         }
         (Kind::RegisterBulk { connections, .. }, Some(stores)) => {
             statements::insert(options, stores, connections).await?

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use bytes::Bytes;
 use redis::Script;
@@ -18,14 +17,14 @@ use serde_json::value::RawValue;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row};
 use task_tracker::coalescer::{Coalescer, Width};
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::statements::bare_table;
+use super::statements::{bare_table, new_ids};
 use crate::cli::{self, Options};
 use crate::client::Connection;
-use crate::companion::{Companion, listens_at};
+use crate::companion::{Companion, listener};
 use crate::drive::{Meter, Sample, Stage, Step, Worker, drive};
+use crate::scenarios::EchoLoad;
 use crate::stores::{Lease, Stores};
 
 /// What the process is told of the servers, in its environment.
@@ -77,17 +76,11 @@ pub(crate) async fn serve() -> Result<()> {
         namespace: told(NAMESPACE)?.into(),
         inserts: Arc::new(inserts),
     };
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    listens_at(listener.local_addr()?)?;
-    let listener = listener.tap_io(|socket| {
-        // As the echo's.
-        let _ = socket.set_nodelay(true);
-    });
     let routes = Router::new()
         .route("/append/{task}", post(append))
         .route("/register", post(register))
         .with_state(service);
-    axum::serve(listener, routes).await?;
+    axum::serve(listener().await?, routes).await?;
     Ok(())
 }
 
@@ -114,9 +107,7 @@ async fn register(
 }
 
 async fn insert(pool: &PgPool, bodies: &[String]) -> Result<(), sqlx::Error> {
-    let id = |_| format!("{:024x}", fastrand::u128(..) >> 32);
-    let ids: Vec<String> = (0..bodies.len()).map(id).collect();
-    sqlx::query(INSERT).bind(ids).bind(bodies).execute(pool).await.map(drop)
+    sqlx::query(INSERT).bind(new_ids(bodies.len())).bind(bodies).execute(pool).await.map(drop)
 }
 
 // ---- the driver's side -------------------------------------------------------------------------
@@ -141,15 +132,10 @@ impl Worker for Client {
 }
 
 /// The appends of a scenario, one entry a request.
-pub(super) async fn appends(
-    options: &Options,
-    stores: &Stores,
-    connections: usize,
-    body: Bytes,
-) -> Result<Sample> {
+pub(super) async fn appends(options: &Options, stores: &Stores, load: EchoLoad) -> Result<Sample> {
     let lease = stores.lend().await?;
     let paths = (0..TASKS).map(|task| format!("/append/{task}")).collect();
-    let (sample, answered) = run(options, stores, &lease, (connections, paths, body)).await?;
+    let (sample, answered) = run(options, stores, &lease, paths, load).await?;
     let mut redis =
         redis::Client::open(&*lease.redis_url)?.get_multiplexed_async_connection().await?;
     let mut kept = 0;
@@ -166,14 +152,13 @@ pub(super) async fn appends(
 pub(super) async fn registrations(
     options: &Options,
     stores: &Stores,
-    connections: usize,
-    body: Bytes,
+    load: EchoLoad,
 ) -> Result<Sample> {
     use sqlx::Executor as _;
     let lease = stores.lend().await?;
     let mut clerk = bare_table(&lease).await?;
     let paths = vec!["/register".to_owned()];
-    let (sample, answered) = run(options, stores, &lease, (connections, paths, body)).await?;
+    let (sample, answered) = run(options, stores, &lease, paths, load).await?;
     let there: i64 = clerk.fetch_one("SELECT count(*) FROM bare_tasks").await?.try_get(0)?;
     ensure!(usize::try_from(there)? == answered, "{there} rows are there of {answered}");
     Ok(sample)
@@ -183,7 +168,8 @@ async fn run(
     options: &Options,
     stores: &Stores,
     lease: &Lease,
-    (connections, paths, body): (usize, Vec<String>, Bytes),
+    paths: Vec<String>,
+    EchoLoad { connections, body }: EchoLoad,
 ) -> Result<(Sample, usize)> {
     let told = [
         (DATABASE, &*lease.database_url),

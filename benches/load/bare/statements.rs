@@ -45,9 +45,7 @@ struct Insert {
 
 impl Turn for Insert {
     async fn turn(&mut self) -> Result<Step> {
-        let id = |_| format!("{:024x}", fastrand::u128(..) >> 32);
-        let ids: Vec<String> = (0..ROWS).map(id).collect();
-        let insert = sqlx::query(INSERT).bind(ids).bind(METADATA).bind(PARAMS);
+        let insert = sqlx::query(INSERT).bind(new_ids(ROWS)).bind(METADATA).bind(PARAMS);
         let done = insert.execute(&mut self.connection).await?;
         self.inserted += done.rows_affected();
         Ok(Step::Did(done.rows_affected()))
@@ -157,6 +155,11 @@ pub(super) async fn end_overdue(options: &Options, stores: &Stores) -> Result<Sa
     ensure!(ended == overdue, "{ended} of {overdue} rows were changed");
     let ended = u64::try_from(ended)?;
     Sample::of_rate(ended, elapsed, &[clock::nanoseconds(elapsed)], cpu)
+}
+
+/// Ids as long as the server's.
+pub(super) fn new_ids(count: usize) -> Vec<String> {
+    (0..count).map(|_| format!("{:024x}", fastrand::u128(..) >> 32)).collect()
 }
 
 pub(super) async fn bare_table(lease: &Lease) -> Result<PgConnection> {

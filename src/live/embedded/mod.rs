@@ -220,7 +220,8 @@ impl Live for EmbeddedLive {
     async fn append(&self, task: &TaskId, append: Append<'_>) -> Result<Appended, Error> {
         // A caller that hangs up must not leave a number half used.
         let append = self.clone().append_owned(task.clone(), append.into());
-        Outliving::new(append, &self.appends).await
+        let done = Outliving::new(append, &self.appends).await;
+        done.map_err(|panicked| Error::Failed(panicked.into()))?
     }
 
     async fn read(&self, task: &TaskId, after: u64, limit: usize) -> Result<Page, Error> {

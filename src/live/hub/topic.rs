@@ -36,7 +36,9 @@ impl Voice {
 
     /// One reader more, who hears everything from now on.
     pub(super) fn join(&mut self) -> Ear {
-        if self.crowd.is_none() && self.sender.receiver_count() < GROUP {
+        // Who tells the crowd hears the topic as well.
+        let others = usize::from(self.crowd.is_some());
+        if self.sender.receiver_count() < GROUP + others {
             return Ear(self.sender.subscribe());
         }
         let crowd = self.crowd.get_or_insert_with(|| {
@@ -44,12 +46,7 @@ impl Voice {
             tokio::spawn(Arc::clone(&crowd).told(Ear(self.sender.subscribe())));
             crowd
         });
-        // Who left the first group makes room in it, as in any other.
-        if self.sender.receiver_count() <= GROUP {
-            Ear(self.sender.subscribe())
-        } else {
-            crowd.join(self.ring)
-        }
+        crowd.join(self.ring)
     }
 
     /// Gives a signal to every reader; whether there is any.
