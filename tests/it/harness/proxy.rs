@@ -249,10 +249,12 @@ async fn serve(link: Arc<Link>, client: TcpStream) {
     server.set_nodelay(true).expect("no delay");
     let ((requests, to_client), (answers, to_server)) = (client.into_split(), server.into_split());
     let seen = Seen::default();
+    // Whether it is cut is looked at first: nothing that is said afterwards passes.
     tokio::select! {
+        biased;
+        () = is_cut(state, &begun, &seen) => {}
         () = pump(&link, &begun, requests, to_server, &seen, true) => {}
         () = pump(&link, &begun, answers, to_client, &seen, false) => {}
-        () = is_cut(state, &begun, &seen) => {}
     }
 }
 
