@@ -158,7 +158,12 @@ impl Database {
             // The writer lives as long as the process: its prepared statements stay warm.
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone().pragma("cache_size", WRITER_CACHE))
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("cache_size", WRITER_CACHE)
+                    .pragma("wal_autocheckpoint", fold::LONGEST),
+            )
             .await?;
         let beside = options.pragma("query_only", "on");
         let lazily = |connections| {
