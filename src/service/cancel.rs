@@ -12,7 +12,7 @@ use crate::domain::{
     Caller, Cancellation, Ending, Event, Notice, Reason, Status, Task, TaskId, Timestamp,
     Transition,
 };
-use crate::storage::{Change, Selection};
+use crate::storage::{Change, Changed, Selection};
 
 /// How a task is to be cancelled.
 #[derive(Debug, Clone)]
@@ -34,29 +34,23 @@ impl Tracker {
         let tracker = self.clone();
         self.to_the_end(async move {
             let cancel = || tracker.cancel_once(&id, &caller, &cancel);
-            let (task, newest) = tracker.closing_logs(cancel).await?;
-            if task.status.is_terminal() {
+            let changed = tracker.closing_logs(cancel).await?;
+            if changed.task.status.is_terminal() {
                 count(Transition::Cancel.rule().event);
-                tracker.settle_or_leave(&task, newest).await;
+                tracker.settle_or_leave(&changed).await;
             } else {
                 count(Transition::RequestCancel.rule().event);
-                tracker.look_anew(&task.id).await;
-                tracker.tell_of_cancellation(&task).await;
+                tracker.look_anew(&changed.task.id).await;
+                tracker.tell_of_cancellation(&changed.task).await;
             }
-            Ok(task)
+            Ok(changed.task)
         })
         .await
     }
 
-    /// Ends a task, or notes that it is to end; says the number of its newest entry, where it ended and the log knows it.
-    async fn cancel_once(
-        &self,
-        id: &TaskId,
-        caller: &Caller,
-        cancel: &Cancel,
-    ) -> Result<(Task, Option<u64>)> {
+    /// Ends a task, or notes that it is to end.
+    async fn cancel_once(&self, id: &TaskId, caller: &Caller, cancel: &Cancel) -> Result<Changed> {
         let now = self.clock.now();
-        let mut newest = None;
         let changed = self
             .storage
             .change(Selection::One(id), async |tasks: Vec<Task>| {
@@ -74,13 +68,10 @@ impl Tracker {
                     return Ok::<_, Error>(vec![Change::from(task)]);
                 }
                 let ending = Ending::plain(Status::Cancelled, now);
-                let (change, last) = self.close(task, ending).await?;
-                newest = last;
-                Ok(vec![change])
+                Ok(vec![self.close(task, ending).await?])
             })
             .await?;
-        let task = changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))?;
-        Ok((task, newest))
+        changed.into_iter().next().ok_or_else(|| Error::TaskNotFound(id.clone()))
     }
 
     async fn tell_of_cancellation(&self, task: &Task) {

@@ -12,7 +12,7 @@ use crate::domain::{
     Transition, WorkerId,
 };
 use crate::outliving::{Outliving, leave};
-use crate::storage::{Change, Claim, Outcome, Selection};
+use crate::storage::{Change, Changed, Claim, Outcome, Selection};
 
 /// How long a claim waits until its streams have heard of it.
 const ANNOUNCE_PATIENCE: Duration = Duration::from_millis(500);
@@ -112,10 +112,10 @@ impl Tracker {
                     Ok(Change::from(task))
                 })
                 .await?;
-            if let Said::Now(task) = &said {
+            if let Said::Now(Changed { task, .. }) = &said {
                 tracker.announce(task).await;
             }
-            Ok(said)
+            said.try_map(|started| Ok(started.task))
         })
         .await
     }
@@ -132,11 +132,11 @@ impl Tracker {
         let tracker = self.clone();
         self.to_the_end(async move {
             let release = || tracker.release_once(&id, &caller, keyed.clone());
-            let (said, newest) = tracker.closing_logs(release).await?;
-            if let Said::Now(task) = &said {
-                tracker.after_an_attempt(task, newest).await;
+            let said = tracker.closing_logs(release).await?;
+            if let Said::Now(released) = &said {
+                tracker.after_an_attempt(released).await;
             }
-            Ok(said)
+            said.try_map(|released| Ok(released.task))
         })
         .await
     }
@@ -146,29 +146,24 @@ impl Tracker {
         id: &TaskId,
         caller: &Caller,
         keyed: Option<Keyed<Task>>,
-    ) -> Result<(Said<Task>, Option<u64>)> {
+    ) -> Result<Said<Changed>> {
         let now = self.clock.now();
-        let mut newest = None;
-        let said = self
-            .change_one(id, Transition::Release, caller, keyed, async |task: Task| {
-                let (change, last) = if task.cancellation.is_some() {
-                    self.close(task, Ending::plain(Status::Cancelled, now)).await?
-                } else {
-                    // No entry of the attempt that is given back comes after the next has begun.
-                    let closed = self.close_log(&task, now).await?;
-                    taken_back(task, closed, now)
-                };
-                newest = last;
-                Ok(change)
-            })
-            .await?;
-        Ok((said, newest))
+        self.change_one(id, Transition::Release, caller, keyed, async |task: Task| {
+            if task.cancellation.is_some() {
+                return self.close(task, Ending::plain(Status::Cancelled, now)).await;
+            }
+            // No entry of the attempt that is given back comes after the next has begun.
+            let closed = self.close_log(&task, now).await?;
+            Ok(taken_back(task, closed, now))
+        })
+        .await
     }
 
     /// Tells whoever is to know that an attempt is over: the end, or that the task waits again.
-    pub(super) async fn after_an_attempt(&self, task: &Task, newest: Option<u64>) {
+    pub(super) async fn after_an_attempt(&self, changed: &Changed) {
+        let task = &changed.task;
         if task.status.is_terminal() {
-            self.settle_or_leave(task, newest).await;
+            self.settle_or_leave(changed).await;
         } else {
             // A commit that took longer than a fence stays closed: the attempt that is over may have opened it again.
             self.look_anew(&task.id).await;
@@ -186,7 +181,7 @@ impl Tracker {
         caller: &Caller,
         keyed: Option<Keyed<Task>>,
         shape: S,
-    ) -> Result<Said<Task>>
+    ) -> Result<Said<Changed>>
     where
         S: FnOnce(Task) -> F,
         F: Future<Output = Result<Change>>,
@@ -255,10 +250,10 @@ impl Drop for Handover {
     }
 }
 
-/// What becomes of a task that goes on without its worker; and the number of its newest entry, where the log knows it.
-pub(super) fn taken_back(task: Task, closed: ClosedLog, now: Timestamp) -> (Change, Option<u64>) {
-    let ClosedLog { entries, loss, newest, .. } = closed;
-    (Change { entries, loss, ..Change::from(given_back(task, now)) }, newest)
+/// What becomes of a task that goes on without its worker.
+pub(super) fn taken_back(task: Task, closed: ClosedLog, now: Timestamp) -> Change {
+    let ClosedLog { entries, loss, .. } = closed;
+    Change { entries, loss, ..Change::from(given_back(task, now)) }
 }
 
 /// `task` without its worker, waiting for the next.

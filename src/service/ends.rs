@@ -11,7 +11,7 @@ use super::batches::{for_all, weight};
 use super::{Error, Result, Tracker, count};
 use crate::coalescer::Answers;
 use crate::domain::{Caller, Ending, JsonObject, Task, TaskId, Transition};
-use crate::storage::{Change, Selection};
+use crate::storage::{Change, Changed, Selection};
 
 /// How a task is to end: by which word, by whom, and what it leaves.
 #[derive(Debug, Clone)]
@@ -30,14 +30,8 @@ pub(super) struct EndJob {
     pub(super) end: End,
 }
 
-/// An ended task, and the number of its newest entry, where the log knows it.
-pub(super) type Ended = (Task, Option<u64>);
-
-/// What is to become of it, and the number of its newest entry.
-type Decided = (Change, Option<u64>);
-
 /// What came of it; `None`: it is to go alone.
-pub(super) type Together = Option<Result<Ended>>;
+pub(super) type Together = Option<Result<Changed>>;
 
 impl EndJob {
     pub(super) fn weight(&self) -> usize {
@@ -58,12 +52,11 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
         places.entry(&job.id).or_insert(place);
     }
     let ids: Vec<TaskId> = places.keys().map(|id| (*id).clone()).collect();
-    let mut newest = HashMap::new();
     let changed = tracker
         .storage
         .change(Selection::Free(&ids), async |tasks: Vec<Task>| {
             let (many, jobs, places, tracker) = (tasks.len().max(1), &jobs, &places, &tracker);
-            let decided: Vec<(usize, Result<Decided>)> = futures::stream::iter(tasks)
+            let decided: Vec<(usize, Result<Change>)> = futures::stream::iter(tasks)
                 .map(|task| async move {
                     let place = places[&task.id];
                     (place, tracker.end_one(task, jobs[place].end.clone()).await)
@@ -74,10 +67,7 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
             let mut changes = Vec::new();
             for (place, decided) in decided {
                 match decided {
-                    Ok((change, last)) => {
-                        newest.insert(place, last);
-                        changes.push(change);
-                    }
+                    Ok(change) => changes.push(change),
                     Err(refused) => said[place] = Some(Err(refused)),
                 }
             }
@@ -86,10 +76,10 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
         .await;
     match changed {
         Ok(changed) => {
-            for task in changed {
-                let place = places[&task.id];
+            for ended in changed {
+                let place = places[&ended.task.id];
                 count(jobs[place].end.by.rule().event);
-                said[place] = Some(Ok((task, newest.remove(&place).flatten())));
+                said[place] = Some(Ok(ended));
             }
         }
         // What one of them says cannot be written, perhaps: the others are not to blame.
@@ -106,7 +96,7 @@ pub(super) async fn end_together(jobs: Vec<EndJob>) -> Answers<Together> {
 
 impl Tracker {
     /// What becomes of a task whose row is locked and that is to end.
-    pub(super) async fn end_one(&self, task: Task, end: End) -> Result<Decided> {
+    pub(super) async fn end_one(&self, task: Task, end: End) -> Result<Change> {
         let End { by, caller, result, error } = end;
         by.check(task.status, &task.holder(), &caller)
             .map_err(|refused| Error::refused(&task.id, refused))?;

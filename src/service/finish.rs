@@ -19,7 +19,7 @@ use crate::domain::{
     Transition,
 };
 use crate::live::{Closed, Ended};
-use crate::storage::{Change, Loss};
+use crate::storage::{Change, Changed, Loss};
 
 /// Ends that are settled in one round.
 const SETTLE_BATCH: u32 = 100;
@@ -33,8 +33,6 @@ pub(super) struct ClosedLog {
     pub(super) entries: Vec<Entry>,
     /// What may be missing from it.
     pub(super) loss: Option<Loss>,
-    /// The number of the newest entry; `None` where only the sealed history knows.
-    pub(super) newest: Option<u64>,
     /// What its appends with a key were told.
     receipts: Vec<Receipt>,
 }
@@ -83,11 +81,11 @@ impl Tracker {
         self.to_the_end(async move {
             let end = End { by: transition, caller, result, error };
             let finish = || tracker.finish_once(&id, end.clone(), keyed.clone());
-            let (said, newest) = tracker.closing_logs(finish).await?;
+            let said = tracker.closing_logs(finish).await?;
             if let Said::Now(ended) = &said {
-                tracker.settle_or_leave(ended, newest).await;
+                tracker.settle_or_leave(ended).await;
             }
-            Ok(said)
+            said.try_map(|ended| Ok(ended.task))
         })
         .await
     }
@@ -98,47 +96,38 @@ impl Tracker {
         id: &TaskId,
         end: End,
         keyed: Option<Keyed<Task>>,
-    ) -> Result<(Said<Task>, Option<u64>)> {
+    ) -> Result<Said<Changed>> {
         if keyed.is_none() {
             let (tracker, id, end) = (self.clone(), id.clone(), end.clone());
             let said = self.batches.ending.call(EndJob { tracker, id, end }).await?;
             if let Some(said) = said {
-                return said.map(|(task, newest)| (Said::Now(task), newest));
+                return said.map(Said::Now);
             }
         }
-        let mut newest = None;
         let caller = end.caller.clone();
-        let said = self.change_one(id, end.by, &caller, keyed, async |task: Task| {
-            let (change, last) = self.end_one(task, end).await?;
-            newest = last;
-            Ok(change)
-        });
-        let said = Box::pin(said).await?;
-        Ok((said, newest))
+        let by = end.by;
+        let ended = self
+            .change_one(id, by, &caller, keyed, async |task: Task| self.end_one(task, end).await);
+        Box::pin(ended).await
     }
 
-    /// Closes the log of a task that is about to end and takes its entries and receipts. Says the number of the newest
-    /// entry, where the log knows it.
-    pub(super) async fn close(&self, task: Task, ending: Ending) -> Result<(Change, Option<u64>)> {
+    /// Closes the log of a task that is about to end and takes its entries and receipts.
+    pub(super) async fn close(&self, task: Task, ending: Ending) -> Result<Change> {
         let closed = self.close_log(&task, ending.at).await?;
         Ok(Self::end_closed(task, ending, closed))
     }
 
     /// The same of a task whose log is closed.
-    pub(super) fn end_closed(
-        mut task: Task,
-        ending: Ending,
-        closed: ClosedLog,
-    ) -> (Change, Option<u64>) {
+    pub(super) fn end_closed(mut task: Task, ending: Ending, closed: ClosedLog) -> Change {
         task.status = ending.status;
         task.result = ending.result;
         task.error = ending.error;
         task.updated_at = ending.at;
         task.completed_at = Some(ending.at);
         task.stall_check_at = None;
-        let ClosedLog { entries, loss, newest, mut receipts } = closed;
+        let ClosedLog { entries, loss, mut receipts } = closed;
         receipts.retain(|receipt| receipt.is_kept(ending.at));
-        (Change { task, entries, loss, receipts }, newest)
+        Change { task, entries, loss, receipts }
     }
 
     /// Closes the log of an attempt that is over and takes its entries.
@@ -146,28 +135,19 @@ impl Tracker {
         let Closed { memory, page, receipts } =
             self.live.close(&task.id, task.attempt, now).await?;
         if task.attempt == 0 {
-            return Ok(ClosedLog { entries: Vec::new(), loss: None, newest: None, receipts });
+            return Ok(ClosedLog { entries: Vec::new(), loss: None, receipts });
         }
         let loss = self.loss(task, &memory)?;
-        let newest = memory.last_seq_id;
-        let entries = self.log_of(&task.id, page, newest).await?;
-        let is_known = loss.is_none() && newest > 0;
-        Ok(ClosedLog { entries, loss, newest: is_known.then_some(newest), receipts })
+        let entries = self.log_of(&task.id, page, memory.last_seq_id).await?;
+        Ok(ClosedLog { entries, loss, receipts })
     }
 
     /// Publishes the end and deletes the log; where that fails the end stands all the same, and
     /// [`Tracker::settle_abandoned`] comes back to it.
-    pub(super) async fn settle_or_leave(&self, task: &Task, newest: Option<u64>) {
+    pub(super) async fn settle_or_leave(&self, Changed { task, last_seq_id }: &Changed) {
         self.moved(task);
         self.unsealed.forget(&task.id);
-        let settle = async {
-            let last_seq_id = match newest {
-                Some(newest) => newest,
-                None => self.storage.last_sealed(&task.id).await?,
-            };
-            self.settle(task, last_seq_id).await
-        };
-        match settle.await {
+        match self.settle(task, *last_seq_id).await {
             // Nobody waits for it: where it is lost, the end is settled once more.
             Ok(()) => self.batches.settling.send(task.id.clone()),
             Err(error) => tracing::warn!(task.id = %task.id,

@@ -34,7 +34,10 @@ impl Tracker {
                 // Appends are answered with what the fence says of the lease.
                 tracker.look_anew(&id).await;
             }
-            said.now().ok_or_else(|| Error::Internal("a heartbeat without a key".into()))
+            let changed = said.now();
+            let renewed =
+                changed.ok_or_else(|| Error::Internal("a heartbeat without a key".into()))?;
+            Ok(renewed.task)
         })
         .await
     }

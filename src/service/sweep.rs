@@ -12,7 +12,7 @@ use crate::domain::stream::What;
 use crate::domain::{
     Ending, Entry, Event, JsonObject, Notice, Status, Task, TaskId, Timestamp, Transition,
 };
-use crate::storage::{Change, Due, Selection};
+use crate::storage::{Change, Changed, Due, Selection};
 
 /// Tasks that are changed in one transaction: row locks are held while their logs are read.
 const BATCH: u32 = 100;
@@ -28,14 +28,12 @@ struct Outcome {
     change: Change,
     /// By which transition; `None` where it only is to be looked at later.
     by: Option<Transition>,
-    /// The number of its newest entry, where an attempt ended and the log knows it.
-    newest: Option<u64>,
 }
 
 impl Outcome {
     /// It goes on, and is looked at again.
     fn later(task: Task) -> Self {
-        Self { change: Change::from(task), by: None, newest: None }
+        Self { change: Change::from(task), by: None }
     }
 }
 
@@ -139,9 +137,9 @@ impl Tracker {
                     .collect()
                     .await;
                 let mut changes = Vec::new();
-                for Outcome { change, by, newest } in possible(outcomes)? {
+                for Outcome { change, by } in possible(outcomes)? {
                     if let Some(by) = by {
-                        made.insert(change.task.id.clone(), (by, newest));
+                        made.insert(change.task.id.clone(), by);
                     }
                     changes.push(change);
                 }
@@ -149,12 +147,12 @@ impl Tracker {
             })
             .await?;
         futures::stream::iter(&changed)
-            .for_each_concurrent(CONCURRENCY, async |task| {
-                let Some((by, newest)) = made.get(&task.id) else { return };
+            .for_each_concurrent(CONCURRENCY, async |changed| {
+                let Some(by) = made.get(&changed.task.id) else { return };
                 count(by.rule().event);
                 match by {
-                    Transition::Stall => self.tell_stalled(task, now).await,
-                    _ => self.after_an_attempt(task, *newest).await,
+                    Transition::Stall => self.tell_stalled(&changed.task, now).await,
+                    _ => self.after_an_attempt(changed).await,
                 }
             })
             .await;
@@ -162,8 +160,7 @@ impl Tracker {
     }
 
     async fn ended(&self, task: Task, ending: Ending, by: Transition) -> Result<Outcome> {
-        let (change, newest) = self.close(task, ending).await?;
-        Ok(Outcome { change, by: Some(by), newest })
+        Ok(Outcome { change: self.close(task, ending).await?, by: Some(by) })
     }
 
     /// What becomes of a task whose lease has run out as far as the durable truth knows.
@@ -182,18 +179,17 @@ impl Tracker {
             "the lease ran out: the worker has fallen silent");
         if task.cancellation.is_some() {
             let ending = Ending::plain(Status::Cancelled, now);
-            let (change, newest) = Self::end_closed(task, ending, closed);
-            return Ok(Outcome { change, by: Some(Transition::Cancel), newest });
+            let change = Self::end_closed(task, ending, closed);
+            return Ok(Outcome { change, by: Some(Transition::Cancel) });
         }
         let task = Task { lost_attempts: task.lost_attempts + 1, ..task };
         if task.lost_attempts >= task.terms.max_attempts {
             let ending =
                 Ending { error: Some(exhausted(&task)), ..Ending::plain(Status::Failed, now) };
-            let (change, newest) = Self::end_closed(task, ending, closed);
-            return Ok(Outcome { change, by: Some(Transition::Exhaust), newest });
+            let change = Self::end_closed(task, ending, closed);
+            return Ok(Outcome { change, by: Some(Transition::Exhaust) });
         }
-        let (change, newest) = taken_back(task, closed, now);
-        Ok(Outcome { change, by: Some(Transition::Expire), newest })
+        Ok(Outcome { change: taken_back(task, closed, now), by: Some(Transition::Expire) })
     }
 
     /// What becomes of a task for which it is time to look whether there was progress.
@@ -239,7 +235,7 @@ impl Tracker {
                     Ok::<_, Error>(recovered.collect())
                 })
                 .await?;
-            if let Some(task) = recovered.first() {
+            if let Some(Changed { task, .. }) = recovered.first() {
                 count("recovered");
                 tracker.moved(task);
                 let notice = Notice { at: now, what: What::Recovered };

@@ -1,5 +1,8 @@
 //! The one way a status changes, but for the claim: rows are locked, looked at, and written as one.
 
+use std::collections::HashMap;
+
+use super::entries::number;
 use super::idempotency::{receipt_statements, remember};
 use super::row::{TaskRow, columns};
 use super::tasks::texts;
@@ -38,6 +41,15 @@ pub enum Due {
     Grace,
 }
 
+/// A task that was changed, as it stands now.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The task.
+    pub task: Task,
+    /// The number of the newest entry of its history if it has ended; otherwise 0.
+    pub last_seq_id: u64,
+}
+
 /// Where a task is to stand, and the entries to seal with it.
 #[derive(Debug)]
 pub struct Change {
@@ -64,7 +76,11 @@ impl Storage {
     ///
     /// The rows stay locked while `decide` runs, so what it was shown still holds when it is
     /// committed; it must not use the storage. A task that ends is noted as unsettled in the same commit.
-    pub async fn change<D, F, E>(&self, selection: Selection<'_>, decide: D) -> Result<Vec<Task>, E>
+    pub async fn change<D, F, E>(
+        &self,
+        selection: Selection<'_>,
+        decide: D,
+    ) -> Result<Vec<Changed>, E>
     where
         D: FnOnce(Vec<Task>) -> F,
         F: Future<Output = Result<Vec<Change>, E>>,
@@ -81,7 +97,7 @@ impl Storage {
         selection: Selection<'_>,
         keyed: Option<Keyed<Task>>,
         decide: D,
-    ) -> Result<Vec<Task>, E>
+    ) -> Result<Vec<Changed>, E>
     where
         D: FnOnce(Vec<Task>) -> F,
         F: Future<Output = Result<Vec<Change>, E>>,
@@ -104,11 +120,16 @@ impl Storage {
         write(&mut transaction, &changes).await.map_err(E::from)?;
         let histories: Vec<_> = changes.iter().filter_map(sealing::Extension::of).collect();
         sealing::extend(&mut transaction, &histories).await.map_err(E::from)?;
+        let newest = note_ends(&mut transaction, &changes).await.map_err(E::from)?;
         if let (Some(Keyed { key, answer }), Some(change)) = (keyed, changes.first()) {
             remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
         }
         transaction.commit().await.map_err(E::from)?;
-        Ok(changes.into_iter().map(|change| change.task).collect())
+        let changed = |Change { task, .. }| {
+            let last_seq_id = newest.get(task.id.as_str()).copied().unwrap_or(0);
+            Changed { task, last_seq_id }
+        };
+        Ok(changes.into_iter().map(changed).collect())
     }
 }
 
@@ -185,10 +206,16 @@ const CHANGED: &[(&str, Type)] = &[
 /// The ends that are to be settled.
 const UNSETTLED: &[(&str, Type)] = &[("task", Type::Text), ("since", Type::Instant)];
 
-/// Writes changes: the rows, what was acknowledged with a key, and the notes that ends are to be settled.
+#[derive(sqlx::FromRow)]
+struct EndedRow {
+    task_id: String,
+    last_seq_id: i64,
+}
+
+/// Writes changes: the rows, and what was acknowledged with a key.
 async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), Error> {
     let kind = transaction.kind();
-    let (mut rows, mut unsettled) = (Table::new(CHANGED), Table::new(UNSETTLED));
+    let mut rows = Table::new(CHANGED);
     for Change { task, .. } in changes {
         let (lease, cancellation) = (task.lease.as_ref(), task.cancellation.as_ref());
         rows.push([
@@ -212,9 +239,6 @@ async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), 
             cancellation.and_then(|wish| wish.reason.as_ref()).into(),
             cancellation.and_then(|wish| wish.deadline).into(),
         ]);
-        if let Some(ended) = task.completed_at {
-            unsettled.push([(&task.id).into(), ended.into()]);
-        }
     }
     let set: Vec<String> =
         CHANGED[1..].iter().map(|(name, _)| format!("{name} = changed.{name}")).collect();
@@ -230,14 +254,37 @@ async fn write(transaction: &mut Transaction, changes: &[Change]) -> Result<(), 
             statement.execute(transaction.executor()).await?;
         }
     }
-    if !unsettled.is_empty() {
-        let source = Table::source(UNSETTLED, kind, 0, "ended");
-        Statement::new(format!(
-            "INSERT INTO tracker_unsettled (task_id, since) SELECT task, since FROM {source}"
-        ))
-        .bind(unsettled)
-        .execute(transaction.executor())
-        .await?;
-    }
     Ok(())
+}
+
+/// Notes that ends are to be settled. Says the number of the newest entry of each of their histories, which are whole by now.
+async fn note_ends<'c>(
+    transaction: &mut Transaction,
+    changes: &'c [Change],
+) -> Result<HashMap<String, u64>, Error> {
+    let end = |Change { task, .. }: &'c Change| Some((&task.id, task.completed_at?));
+    let ends: Vec<(&TaskId, Timestamp)> = changes.iter().filter_map(end).collect();
+    if ends.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let noted: Vec<EndedRow> =
+        note_statement(transaction.kind(), &ends).fetch_all(transaction.executor()).await?;
+    Ok(noted.into_iter().map(|row| (row.task_id, number(row.last_seq_id))).collect())
+}
+
+/// What notes ends, each with when.
+pub(super) fn note_statement(kind: Kind, ends: &[(&TaskId, Timestamp)]) -> Statement {
+    let mut unsettled = Table::new(UNSETTLED);
+    for (id, at) in ends {
+        unsettled.push([(*id).into(), (*at).into()]);
+    }
+    let source = Table::source(UNSETTLED, kind, 0, "ended");
+    Statement::new(format!(
+        "INSERT INTO tracker_unsettled (task_id, since) SELECT task, since FROM {source}
+         RETURNING task_id, coalesce(
+             (SELECT last_seq FROM tracker_entries
+              WHERE tracker_entries.task_id = tracker_unsettled.task_id
+              ORDER BY first_seq DESC LIMIT 1), 0) AS last_seq_id"
+    ))
+    .bind(unsettled)
 }

@@ -7,7 +7,7 @@
 //! The reservation is a row nobody else sees. A twin that comes meanwhile, on whatever node, waits for that row, and
 //! finds the answer where we commit, or the key free where we do not. So of any number of twins one does it.
 
-use super::change::{Change, Selection};
+use super::change::{Change, Changed, Selection};
 use super::{Error, Storage, dialect, unreadable};
 use crate::database::{Kind, Statement, Table, Transaction, Type};
 use crate::domain::once::KEPT_FOR;
@@ -60,7 +60,7 @@ impl Storage {
         keyed: Keyed<Task>,
         now: Timestamp,
         decide: D,
-    ) -> Result<Outcome<Vec<Task>>, E>
+    ) -> Result<Outcome<Vec<Changed>>, E>
     where
         D: FnOnce(Vec<Task>) -> F,
         F: Future<Output = Result<Vec<Change>, E>>,

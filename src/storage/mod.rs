@@ -45,7 +45,7 @@ mod workers;
 
 pub use crate::database::Error;
 use crate::database::{Database, Kind};
-pub use change::{Change, Due, Selection};
+pub use change::{Change, Changed, Due, Selection};
 pub use claim::Claim;
 pub use entries::Sealed;
 pub use generations::Memories;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::change::note_statement;
 use super::claim::{Given, Open, Taking, offers_statements, take_statement};
 use super::moves::{moved_statement, running_statement};
 use super::overview::{
@@ -42,6 +43,7 @@ impl Storage {
             ("claim of what is given", take(Taking::TheGiven)),
             ("claim of what is free", take(Taking::again(kind))),
             ("ends of many", an_end(&TaskId::new())),
+            ("notes of ends", note_statement(kind, &[(&TaskId::new(), now)])),
             ("sweep", sweep(Due::Deadline)),
             ("sweep of leases", sweep(Due::Lease)),
             ("sweep of stalls", sweep(Due::StallCheck)),

@@ -168,6 +168,10 @@ fn faults(kind: Kind, name: &str, plan: &str) -> Vec<String> {
             Kind::Postgres => "tracker_tasks_pkey",
             Kind::Sqlite => "sqlite_autoindex_tracker_tasks_1",
         },
+        "notes of ends" => match kind {
+            Kind::Postgres => "tracker_entries_pkey",
+            Kind::Sqlite => "sqlite_autoindex_tracker_entries_1",
+        },
         "sweep" => "tracker_tasks_deadline",
         "forgotten answers" => "tracker_idempotency_expires",
         "sweep of leases" => "tracker_tasks_leases",

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use rstest::rstest;
 use task_tracker::database::Kind;
 use task_tracker::domain::{JsonObject, NewTask, Status, Task, TaskId, Terms, WorkerId};
-use task_tracker::storage::{Change, Due, Error, Selection};
+use task_tracker::storage::{Change, Due, Error, Loss, Selection};
 use tokio::sync::{Barrier, Notify};
 
-use super::{Store, at, ending, entries, ids, lease, new_task};
+use super::{Store, at, ending, entries, ids, lease, new_task, of_changed};
 use crate::harness::eventually;
 
 fn refusal() -> Error {
@@ -43,11 +43,12 @@ async fn a_change_is_shown_the_task_and_commits_what_it_decides(
         .await
         .unwrap();
     let read = store.get(&task.id).await;
-    for task in [&changed[0], &read] {
+    for task in [&changed[0].task, &read] {
         assert_eq!((task.status, task.completed_at), (Status::Completed, Some(at(7))));
         assert_eq!((&task.result, task.attempt), (&result, 1));
         assert_eq!(task.worker_id.as_ref().map(WorkerId::as_str), Some("worker"));
     }
+    assert_eq!(changed[0].last_seq_id, 3);
     assert_eq!(store.storage.last_sealed(&task.id).await.unwrap(), 3, "in the same commit");
     assert_eq!(ids(&store.storage.unsettled(at(8), 10).await.unwrap()), [task.id], "and the note");
 }
@@ -66,7 +67,7 @@ async fn a_task_that_does_not_end_leaves_nothing_to_settle(
         task.updated_at = at(3);
         Ok::<_, Error>(vec![Change::from(task)])
     });
-    released.await.unwrap();
+    assert_eq!(released.await.unwrap()[0].last_seq_id, 0);
     let task = store.get(&task.id).await;
     assert_eq!((task.status, task.attempt, task.updated_at), (Status::Pending, 1, at(3)));
     assert_eq!((task.worker_id, task.started_at), (None, None));
@@ -74,6 +75,31 @@ async fn a_task_that_does_not_end_leaves_nothing_to_settle(
     let again =
         store.storage.claim(&[task.task_type], &"w".parse().unwrap(), &lease(4), at(4)).await;
     assert_eq!(again.unwrap().unwrap().attempt, 2, "attempts go on counting");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_end_says_how_far_the_history_goes_whoever_sealed_it(
+    #[values(Kind::Postgres, Kind::Sqlite)] kind: Kind,
+) {
+    let store = Store::open(kind).await;
+    let mut tasks = Vec::new();
+    for seconds in 0..3 {
+        tasks.push(store.running("a", seconds).await.id);
+    }
+    let sealed_before =
+        [(tasks[0].clone(), entries(1, 4, 1)), (tasks[1].clone(), entries(1, 4, 1))];
+    store.storage.seal_running(&sealed_before).await.unwrap();
+    let ended = store.storage.change(Selection::Free(&tasks), async |free: Vec<Task>| {
+        let end = |task| ending(task, Status::Completed, 7, Vec::new());
+        let mut changes: Vec<Change> = free.into_iter().map(end).collect();
+        let lost = changes.iter_mut().find(|change| change.task.id == tasks[1]).unwrap();
+        lost.loss = Some(Loss { generation: "another".to_owned(), numbers: 10, at: at(7) });
+        Ok::<_, Error>(changes)
+    });
+    let ended = ended.await.unwrap();
+    let newest = |id: &TaskId| ended.iter().find(|ended| ended.task.id == *id).unwrap().last_seq_id;
+    assert_eq!(tasks.iter().map(newest).collect::<Vec<_>>(), [4, 14, 0]);
 }
 
 #[rstest]
@@ -220,7 +246,7 @@ async fn nodes_that_sweep_at_once_share_the_overdue() {
                 let end = |task| ending(task, Status::Timeout, 60, Vec::new());
                 Ok::<_, Error>(tasks.into_iter().map(end).collect())
             });
-            ids(&swept.await.unwrap())
+            of_changed(&swept.await.unwrap())
         })
     });
     let mut swept: Vec<TaskId> =
@@ -254,7 +280,7 @@ async fn a_sweep_does_not_wait_for_a_task_that_is_being_ended() {
         let end = |task| ending(task, Status::Timeout, 60, Vec::new());
         Ok::<_, Error>(tasks.into_iter().map(end).collect())
     });
-    assert_eq!(ids(&swept.await.unwrap()), [free]);
+    assert_eq!(of_changed(&swept.await.unwrap()), [free]);
     go_on.notify_one();
     ender.await.unwrap();
     assert_eq!(store.get(&held).await.status, Status::Failed);

@@ -29,7 +29,7 @@ use task_tracker::database::{Database, Kind, Statement};
 use task_tracker::domain::{
     Entry, JsonObject, Lease, NewTask, Status, Task, TaskId, TaskType, Terms, Timestamp, WorkerId,
 };
-use task_tracker::storage::{Change, Error, Selection, Storage, migrations};
+use task_tracker::storage::{Change, Changed, Error, Selection, Storage, migrations};
 
 use crate::harness::{Ground, Mode, PATIENCE};
 
@@ -88,7 +88,7 @@ impl Store {
                 tasks.into_iter().map(|task| ending(task, status, seconds, entries.clone()));
             Ok::<_, Error>(changes.collect())
         });
-        changed.await.expect("a change").remove(0)
+        changed.await.expect("a change").remove(0).task
     }
 
     async fn get(&self, id: &TaskId) -> Task {
@@ -160,6 +160,10 @@ fn worker() -> WorkerId {
 
 fn types(names: &[&str]) -> Vec<TaskType> {
     names.iter().map(|name| name.parse().expect("a name")).collect()
+}
+
+fn of_changed(changed: &[Changed]) -> Vec<TaskId> {
+    changed.iter().map(|changed| changed.task.id.clone()).collect()
 }
 
 fn ids(tasks: &[Task]) -> Vec<TaskId> {

@@ -8,7 +8,7 @@ use task_tracker::database::{Kind, Statement};
 use task_tracker::domain::{Status, Task, TaskId};
 use task_tracker::storage::{Claim, Error, Selection, Storage};
 
-use super::{Store, at, ending, ids, lease, new_task, types};
+use super::{Store, at, ending, ids, lease, new_task, of_changed, types};
 
 fn claim(names: &[&str], worker: &str) -> Claim {
     let worker = worker.parse().expect("a name");
@@ -176,7 +176,7 @@ async fn ends_are_committed_together_but_for_those_that_are_held_or_refused(
     let free: BTreeSet<TaskId> =
         tasks.iter().filter(|id| kind == Kind::Sqlite || **id != tasks[1]).cloned().collect();
     assert_eq!(seen, free);
-    let ended: BTreeSet<TaskId> = ids(&changed).into_iter().collect();
+    let ended: BTreeSet<TaskId> = of_changed(&changed).into_iter().collect();
     assert_eq!(ended, free.iter().filter(|id| **id != tasks[2]).cloned().collect());
     drop(holder);
     for id in &tasks {
