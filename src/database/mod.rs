@@ -111,10 +111,12 @@ impl Database {
             // A statement that nobody waits for any more is ended by the server, and a lock that is not given
             // before our own deadline.
             .options([("statement_timeout", "10s"), ("lock_timeout", "5s"), ("timezone", "UTC")])
-            // Every statement looks up few rows by an index. A plan is made once for a connection, perhaps while the table
-            // is small, and must do when it is large: none may read all of it.
+            // Every statement looks up few rows by an index, and takes them in its order. A plan is made once for a connection, perhaps
+            // while the table is small and nobody has counted it, and must do when it is large: none may read all of it, nor all of
+            // an index to sort it.
             .options([
                 ("enable_seqscan", "off"),
+                ("enable_bitmapscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
             ])

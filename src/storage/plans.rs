@@ -10,6 +10,8 @@ use super::overview::{
     Stretch, active_statement, count_ended_statement, ended_statement, failures_statement,
     registered_statement, workers_statement,
 };
+use super::sealing::hold_running_statement;
+use super::tasks::ended_among_statement;
 use super::walk::Walk;
 use super::workers::held_statement;
 use super::{By, Claim, Cursor, Due, Error, Filter, Order, Selection, Storage, unreadable};
@@ -43,6 +45,8 @@ impl Storage {
             ("claim of what is given", take(Taking::TheGiven)),
             ("claim of what is free", take(Taking::again(kind))),
             ("ends of many", an_end(&TaskId::new())),
+            ("sealing of many", hold_running_statement(kind, std::iter::once(&TaskId::new()))),
+            ("the ended among many", ended_among_statement(kind, &[TaskId::new()])),
             ("notes of ends", note_statement(kind, &[(&TaskId::new(), now)])),
             ("sweep", sweep(Due::Deadline)),
             ("sweep of leases", sweep(Due::Lease)),

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use super::change::Change;
 use super::entries::number;
 use super::{Error, Storage, dialect};
-use crate::database::{Statement, Table, Transaction, Type};
+use crate::database::{Kind, Statement, Table, Transaction, Type};
 use crate::domain::{Entry, TaskId, Timestamp, progress};
 
 /// Entries in a row at most: a reader that pages does not read a long history at once.
@@ -111,15 +111,10 @@ impl Storage {
         logs: &[(TaskId, Vec<Entry>)],
     ) -> Result<Vec<(TaskId, u64)>, Error> {
         let mut transaction = self.database.begin().await?;
-        let kind = transaction.kind();
-        let (member, lock) =
-            (dialect::in_first_parameter(kind), dialect::for_extension_skip_locked(kind));
-        let held: Vec<IdRow> = Statement::new(format!(
-            "SELECT id FROM tracker_tasks WHERE id{member} AND status = 'in_progress'{lock}"
-        ))
-        .bind(logs.iter().map(|(task, _)| task.as_str().to_owned()).collect::<Vec<_>>())
-        .fetch_all(transaction.executor())
-        .await?;
+        let tasks = logs.iter().map(|(task, _)| task);
+        let held: Vec<IdRow> = hold_running_statement(transaction.kind(), tasks)
+            .fetch_all(transaction.executor())
+            .await?;
         let held: std::collections::HashSet<&str> = held.iter().map(|row| &*row.id).collect();
         let extensions: Vec<Extension<'_>> = logs
             .iter()
@@ -156,6 +151,19 @@ impl Storage {
         transaction.commit().await?;
         Ok(sealed.first().copied().unwrap_or(0))
     }
+}
+
+/// What holds those of `tasks` that are in progress and that nobody else holds.
+pub(super) fn hold_running_statement<'t>(
+    kind: Kind,
+    tasks: impl Iterator<Item = &'t TaskId>,
+) -> Statement {
+    let (member, status) = (dialect::in_first_parameter(kind), dialect::status_of_found(kind));
+    let lock = dialect::for_extension_skip_locked(kind);
+    Statement::new(format!(
+        "SELECT id FROM tracker_tasks WHERE id{member} AND {status} = 'in_progress'{lock}"
+    ))
+    .bind(tasks.map(|task| task.as_str().to_owned()).collect::<Vec<_>>())
 }
 
 /// Adds to histories whose tasks the transaction holds; says how far each is sealed then.

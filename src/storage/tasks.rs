@@ -3,7 +3,7 @@
 use super::entries::{LAST_SEALED, SEALED_BYTES, number};
 use super::row::{TaskRow, columns};
 use super::{Error, Storage, dialect, unreadable};
-use crate::database::Statement;
+use crate::database::{Kind, Statement};
 use crate::domain::{Task, TaskId, TaskType, Timestamp};
 
 /// A task, and how much of its history is sealed.
@@ -51,12 +51,12 @@ impl Storage {
 
     /// Reads tasks; those that are not there are left out.
     pub async fn get_each(&self, ids: &[TaskId]) -> Result<Vec<Task>, Error> {
-        self.read_among(ids, "TRUE").await
+        self.read(each_statement(self.database.kind(), ids, "")).await
     }
 
     /// Reads those of `ids` that have ended.
     pub async fn ended_among(&self, ids: &[TaskId]) -> Result<Vec<Task>, Error> {
-        self.read_among(ids, "completed_at IS NOT NULL").await
+        self.read(ended_among_statement(self.database.kind(), ids)).await
     }
 
     /// Reads tasks with how far each is sealed; those that are not there are left out.
@@ -78,14 +78,8 @@ impl Storage {
         rows.into_iter().map(measured).collect()
     }
 
-    async fn read_among(&self, ids: &[TaskId], condition: &str) -> Result<Vec<Task>, Error> {
-        let (member, columns) = (dialect::in_first_parameter(self.database.kind()), columns!());
-        let rows: Vec<TaskRow> = Statement::new(format!(
-            "SELECT {columns} FROM tracker_tasks WHERE {condition} AND id{member}"
-        ))
-        .bind(texts(ids))
-        .fetch_all(self.database.reader())
-        .await?;
+    async fn read(&self, statement: Statement) -> Result<Vec<Task>, Error> {
+        let rows: Vec<TaskRow> = statement.fetch_all(self.database.reader()).await?;
         rows.into_iter().map(Task::try_from).collect()
     }
 
@@ -137,6 +131,17 @@ impl Storage {
             .await
             .map(drop)
     }
+}
+
+fn each_statement(kind: Kind, ids: &[TaskId], also: &str) -> Statement {
+    let (member, columns) = (dialect::in_first_parameter(kind), columns!());
+    Statement::new(format!("SELECT {columns} FROM tracker_tasks WHERE id{member}{also}"))
+        .bind(texts(ids))
+}
+
+/// Said so that Postgres does not begin with all that have ended: see [`dialect::status_of_found`].
+pub(super) fn ended_among_statement(kind: Kind, ids: &[TaskId]) -> Statement {
+    each_statement(kind, ids, " AND coalesce(completed_at IS NOT NULL, FALSE)")
 }
 
 pub(super) fn texts(ids: &[TaskId]) -> Vec<String> {
