@@ -73,6 +73,10 @@ pub(crate) struct Growth {
     /// Overdue tasks that are swept while others are claimed
     #[arg(long, default_value_t = 100_000, value_parser = count)]
     pub(crate) overdue_beside: usize,
+
+    /// Tasks that are claimed meanwhile, and before; they must not run out
+    #[arg(long, default_value_t = 160_000, value_parser = count)]
+    pub(crate) pending_beside: usize,
 }
 
 /// Where the other products are.

@@ -32,11 +32,12 @@ impl Worker for Claim {
 }
 
 pub(super) async fn measure(field: &Field<'_>) -> Result<Vec<Pair>> {
-    let (options, overdue) = (field.options, field.sizes.overdue_beside);
+    let options = field.options;
+    let (overdue, pending) = (field.sizes.overdue_beside, field.sizes.pending_beside);
     let lease = field.lend().await?;
     let directory = Server::prepare(options, lease.as_ref())?;
     let mut sql = Server::place(lease.as_ref(), &directory).open().await?;
-    fill(&mut sql, overdue, options.backlog).await.context("filling the table")?;
+    fill(&mut sql, overdue, pending).await.context("filling the table")?;
     let server = Server::start_in(options, lease.as_ref(), &[], directory).await?;
     let stage = field.stage(&server);
     let alone = claims(&stage).await.context("claims alone")?;
@@ -77,12 +78,12 @@ async fn claims(stage: &Stage<'_>) -> Result<Side> {
 }
 
 /// Running tasks of a worker that is silent, not overdue yet, and a backlog to claim from.
-async fn fill(sql: &mut Sql, overdue: usize, backlog: usize) -> Result<()> {
+async fn fill(sql: &mut Sql, overdue: usize, pending: usize) -> Result<()> {
     let silent = "SELECT 'silent-' || n, 'silent', 'in_progress', 31536000, 'silent', 1, {now}, {now}, {now}, {far}";
     insert(sql, silent, overdue).await?;
-    let pending =
+    let waiting =
         "SELECT 'pending-' || n, 'load', 'pending', 31536000, NULL, 0, {now}, {now}, NULL, {far}";
-    insert(sql, pending, backlog).await?;
+    insert(sql, waiting, pending).await?;
     sql.run_either("VACUUM ANALYZE tracker_tasks", "PRAGMA wal_checkpoint(TRUNCATE)").await?;
     Ok(())
 }
