@@ -81,6 +81,9 @@ impl<D: Driver> Lease<D> {
             Err(missed())
         });
         self.is_well = answer.is_ok();
+        if matches!(answer, Err(sqlx::Error::Io(_))) {
+            self.stock.distrust();
+        }
         answer
     }
 

@@ -183,6 +183,14 @@ impl<D: Driver> Stock<D> {
         }
     }
 
+    /// Takes none of those at hand for alive any more, for one of them was not: the pool tests them before anybody gets one.
+    pub(super) fn distrust(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        for Idle { taken, .. } in idle {
+            let_go(taken, false);
+        }
+    }
+
     /// Closes every connection.
     pub(super) async fn close(&self) {
         let idle = {
