@@ -125,11 +125,11 @@ impl Storage {
             remember(&mut transaction, &key, answer(&change.task)).await.map_err(E::from)?;
         }
         transaction.commit().await.map_err(E::from)?;
-        let changed = |Change { task, .. }| {
+        let as_it_stands = |Change { task, .. }| {
             let last_seq_id = newest.get(task.id.as_str()).copied().unwrap_or(0);
             Changed { task, last_seq_id }
         };
-        Ok(changes.into_iter().map(changed).collect())
+        Ok(changes.into_iter().map(as_it_stands).collect())
     }
 }
 

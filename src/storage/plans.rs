@@ -63,12 +63,12 @@ impl Storage {
         ];
         let lists = lists(kind, now, &a_type, &a_worker)?;
         let overview = overview_statements(kind, now);
-        self.plans_of(statements.into_iter().chain(lists).chain(overview)).await
+        self.plans_of(statements.into_iter().chain(lists).chain(overview).collect()).await
     }
 
     async fn plans_of(
         &self,
-        statements: impl Iterator<Item = (&str, Statement)>,
+        statements: Vec<(&str, Statement)>,
     ) -> Result<Vec<(String, String)>, Error> {
         let mut plans = Vec::new();
         for (name, statement) in statements {
