@@ -45,7 +45,7 @@ impl Storage {
             ("claim of what is given", take(Taking::TheGiven)),
             ("claim of what is free", take(Taking::again(kind))),
             ("ends of many", an_end(&TaskId::new())),
-            ("sealing of many", hold_running_statement(kind, std::iter::once(&TaskId::new()))),
+            ("sealing of many", hold_running_statement(kind, [&TaskId::new()])),
             ("the ended among many", ended_among_statement(kind, &[TaskId::new()])),
             ("notes of ends", note_statement(kind, &[(&TaskId::new(), now)])),
             ("sweep", sweep(Due::Deadline)),

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use super::change::Change;
 use super::entries::number;
+use super::tasks::texts;
 use super::{Error, Storage, dialect};
 use crate::database::{Kind, Statement, Table, Transaction, Type};
 use crate::domain::{Entry, TaskId, Timestamp, progress};
@@ -156,14 +157,14 @@ impl Storage {
 /// What holds those of `tasks` that are in progress and that nobody else holds.
 pub(super) fn hold_running_statement<'t>(
     kind: Kind,
-    tasks: impl Iterator<Item = &'t TaskId>,
+    tasks: impl IntoIterator<Item = &'t TaskId>,
 ) -> Statement {
     let (member, status) = (dialect::in_first_parameter(kind), dialect::status_of_found(kind));
     let lock = dialect::for_extension_skip_locked(kind);
     Statement::new(format!(
         "SELECT id FROM tracker_tasks WHERE id{member} AND {status} = 'in_progress'{lock}"
     ))
-    .bind(tasks.map(|task| task.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(texts(tasks))
 }
 
 /// Adds to histories whose tasks the transaction holds; says how far each is sealed then.
@@ -174,8 +175,7 @@ pub(super) async fn extend(
     if extensions.is_empty() {
         return Ok(Vec::new());
     }
-    let tasks: Vec<String> =
-        extensions.iter().map(|extension| extension.task.as_str().to_owned()).collect();
+    let tasks = texts(extensions.iter().map(|extension| extension.task));
     let rows: Vec<TailRow> = Statement::new(dialect::tails(transaction.kind()))
         .bind(tasks)
         .fetch_all(transaction.executor())

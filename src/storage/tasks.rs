@@ -144,8 +144,8 @@ pub(super) fn ended_among_statement(kind: Kind, ids: &[TaskId]) -> Statement {
     each_statement(kind, ids, " AND coalesce(completed_at IS NOT NULL, FALSE)")
 }
 
-pub(super) fn texts(ids: &[TaskId]) -> Vec<String> {
-    ids.iter().map(|id| id.as_str().to_owned()).collect()
+pub(super) fn texts<'t>(ids: impl IntoIterator<Item = &'t TaskId>) -> Vec<String> {
+    ids.into_iter().map(|id| id.as_str().to_owned()).collect()
 }
 
 pub(super) fn names(types: &[TaskType]) -> Vec<String> {
