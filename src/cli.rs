@@ -149,8 +149,8 @@ pub struct LimitArgs {
     /// Seconds between two looks for overdue tasks
     #[arg(long, env = "TASK_TRACKER_SWEEP_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
     pub sweep_seconds: f64,
-    /// Seconds between two rounds that move entries of running tasks from the live log to the database
-    #[arg(long, env = "TASK_TRACKER_SEAL_SECONDS", default_value_t = 2.0, value_name = "SECONDS")]
+    /// Seconds between two looks for entries of running tasks that are to move from the live log to the database
+    #[arg(long, env = "TASK_TRACKER_SEAL_SECONDS", default_value_t = 0.25, value_name = "SECONDS")]
     pub seal_seconds: f64,
     /// Origins whose pages may read and write, separated by commas; none: every page may read
     #[arg(long, env = "TASK_TRACKER_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]

@@ -51,7 +51,7 @@ pub struct Config {
     pub task_bytes: u64,
     /// How often overdue tasks are looked for.
     pub sweep_every: Duration,
-    /// How often logs of running tasks are sealed.
+    /// How long after a round the next one looks for entries of running tasks that are to be sealed.
     pub seal_every: Duration,
     /// How long requests in flight have when the node closes.
     pub shutdown_grace: Duration,
@@ -84,7 +84,7 @@ impl Config {
             task_entries: TASK_ENTRIES,
             task_bytes: TASK_BYTES,
             sweep_every: Duration::from_secs(2),
-            seal_every: Duration::from_secs(2),
+            seal_every: Duration::from_millis(250),
             shutdown_grace: Duration::from_secs(10),
             patience: Duration::from_secs(30),
             cors_origins: Vec::new(),

@@ -30,7 +30,7 @@ struct Duty {
 }
 
 /// Every duty of a node.
-fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 13] {
+fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 14] {
     let seconds = Duration::from_secs;
     [
         // Ends overdue tasks.
@@ -63,10 +63,16 @@ fn duties(sweep_every: Duration, seal_every: Duration) -> [Duty; 13] {
             every: seal_every,
             round: |tracker| async move { tracker.seal().await }.boxed(),
         },
-        // The same for what a node left that died.
+        // Notices that the live log lost a memory, if nobody else has.
+        Duty {
+            name: "note_generations",
+            every: seal_every * 8,
+            round: |tracker| async move { tracker.note_generations().await.map(|()| 0) }.boxed(),
+        },
+        // Seals what a node left that died.
         Duty {
             name: "seal_left",
-            every: seal_every * 15,
+            every: seal_every * 120,
             round: |tracker| async move { tracker.seal_left().await }.boxed(),
         },
         // Publishes ends that a crash left committed and unpublished.

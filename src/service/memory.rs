@@ -44,8 +44,9 @@ impl Known {
 }
 
 impl Tracker {
-    /// Looks closely at every memory of the log, and notes what is new about them.
-    pub(super) async fn note_generations(&self) -> Result<()> {
+    /// Looks closely at every memory of the log, and notes what is new about them: that it lost one, if nobody who uses the
+    /// log has noticed yet.
+    pub async fn note_generations(&self) -> Result<()> {
         let generations = self.live.generations().await?;
         self.note(generations).await
     }

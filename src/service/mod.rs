@@ -7,7 +7,8 @@
 //! | `claim` | claim the oldest task of some types, waiting for it if asked; start one; release one |
 //! | `progress` | append entries to a task in progress |
 //! | `lease` | a worker says that it is alive |
-//! | `seal` | seal the logs of running tasks, every few seconds |
+//! | `seal` | seal the logs of running tasks, all the time, a few at a time |
+//! | `unsealed`, `kept` | for which tasks this node took entries that are not sealed, and those |
 //! | `memory` | what the live log remembers, and what it may have lost |
 //! | `finish` | complete, fail, time out; settle what a crash left |
 //! | `ends` | ends that come at the same moment |
@@ -33,6 +34,7 @@ mod ends;
 mod error;
 mod feed;
 mod finish;
+mod kept;
 mod lease;
 mod many;
 mod memory;
@@ -47,6 +49,7 @@ mod seal;
 mod shared;
 mod sweep;
 mod track;
+mod unsealed;
 mod watch;
 mod why;
 mod workers;
@@ -112,7 +115,8 @@ pub struct Parts {
     identity: Identity,
     /// Who follows many tasks at once.
     feeds: feed::Room,
-    unsealed: seal::Unsealed,
+    unsealed: unsealed::Unsealed,
+    untrimmed: seal::Untrimmed,
     rounds: seal::Rounds,
     generations: memory::Generations,
     /// Work that goes on when its caller hangs up; shutdown waits for it.
@@ -153,7 +157,8 @@ impl Tracker {
             reads: shared::Reads::new(),
             overviews: overview::Overviews::new(),
             identity,
-            unsealed: seal::Unsealed::default(),
+            unsealed: unsealed::Unsealed::default(),
+            untrimmed: seal::Untrimmed::default(),
             rounds: seal::Rounds::default(),
             generations: memory::Generations::default(),
             detached,

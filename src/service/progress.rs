@@ -121,10 +121,8 @@ impl Tracker {
 
     /// Entries were kept: they will be sealed, soon where they are many.
     fn took(&self, id: &TaskId, entries: &[JsonObject], last_seq_id: u64, now: Timestamp) {
-        let count = entries.len() as u64;
-        let bytes = entries.iter().map(|entry| entry.as_str().len() as u64).sum();
-        metrics::counter!("entries_appended_total").increment(count);
-        if self.unsealed.took(id, last_seq_id, count, bytes, now) {
+        metrics::counter!("entries_appended_total").increment(entries.len() as u64);
+        if self.unsealed.took(id, entries, last_seq_id, now) {
             self.seal_soon(id);
         }
     }

@@ -49,7 +49,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a call takes at most, all in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Logs that are trimmed at once.
-const TRIMS: usize = 16;
+const TRIMS: usize = 4;
 
 /// The live log in Redis.
 pub struct RedisLive {

@@ -43,6 +43,7 @@ async fn complete(server: &Server, id: &str) {
 
 async fn seal(server: &Server) {
     for node in &server.nodes {
+        eventually(async || node.tracker().note_generations().await.ok()).await;
         eventually(async || node.tracker().seal().await.ok()).await;
     }
 }

@@ -99,6 +99,7 @@ impl Scene {
 
     async fn seal(&self, node: &App) -> u64 {
         self.clock.advance(DUE);
+        node.tracker().note_generations().await.expect("a look");
         node.tracker().seal().await.expect("a round")
     }
 }
@@ -288,7 +289,7 @@ async fn a_task_that_began_after_a_loss_begins_at_one(#[case] mode: Mode, #[case
     progressed(node.tracker(), &early, 1).await;
     scene.remember().await;
     node = scene.lose(node).await;
-    eventually(async || node.tracker().seal().await.ok()).await;
+    eventually(async || node.tracker().note_generations().await.ok()).await;
     let late = started(node.tracker()).await;
     node.tracker().start(waiting.clone(), Some(worker()), None, None).await.expect("a start");
     assert_eq!(appended(&node, &late).await, 1);
@@ -327,6 +328,7 @@ async fn no_number_is_given_twice_whatever_the_broker_forgets(
         while !stop.load(Ordering::SeqCst) {
             scene.clock.advance(DUE);
             // While the broker is away it fails.
+            let _ = node.tracker().note_generations().await;
             let _ = node.tracker().seal().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -18,9 +18,14 @@ async fn a_node_that_dies_while_it_seals_loses_nothing_and_seals_nothing_twice(
     #[values(Death::AfterTheRead, Death::BeforeTheTrim)] dies: Death,
 ) {
     let scene = Scene::new(mode).await;
+    let earlier = scene.node().await;
+    let task = started(earlier.tracker()).await;
+    // What another took is read; what a node took itself it has at hand.
+    let elsewhere = usize::from(dies == Death::AfterTheRead);
+    progressed(earlier.tracker(), &task, elsewhere).await;
+    earlier.shut_down().await;
     let (first, _) = scene.faulty(Fault { dies: Some(dies), ..Fault::default() }).await;
-    let task = started(first.tracker()).await;
-    progressed(first.tracker(), &task, 3).await;
+    progressed(first.tracker(), &task, 3 - elsewhere).await;
     scene.clock.advance(DUE);
     first.tracker().seal().await.expect_err("it died");
     first.abort();
@@ -40,6 +45,26 @@ async fn a_node_that_dies_while_it_seals_loses_nothing_and_seals_nothing_twice(
     complete(second.tracker(), &task).await.expect("an end");
     assert_whole(&reader.rest().await, 4);
     assert_eq!(scene.live_traces().await, 0);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_took_itself_is_sealed_without_reading_it(
+    #[values(Mode::Embedded, Mode::Node)] mode: Mode,
+) {
+    let scene = Scene::new(mode).await;
+    let dies = Some(Death::AfterTheRead);
+    let (node, _) = scene.faulty(Fault { dies, ..Fault::default() }).await;
+    let task = started(node.tracker()).await;
+    for last in [3, 7] {
+        let before = scene.ground.rows(task.as_str()).await.last().map_or(0, |row| row.1);
+        progressed(node.tracker(), &task, usize::try_from(last - before).unwrap()).await;
+        scene.clock.advance(DUE);
+        assert_eq!(node.tracker().seal().await.unwrap(), 1, "a read would have been its death");
+        assert_eq!(scene.ground.rows(task.as_str()).await.last().map(|row| row.1), Some(last));
+    }
+    node.abort();
+    assert_eq!(history(scene.node().await.tracker(), &task).await, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[rstest]
