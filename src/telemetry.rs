@@ -109,6 +109,15 @@ fn describe() {
     describe_gauge!("claims_waiting", "Workers that wait at this node");
     describe_gauge!("tasks_pending", "Tasks that wait, in all: the queue's depth");
     describe_gauge!("tasks_in_progress", "Tasks that run, in all");
+    describe_gauge!("runtime_workers", "Threads that run the server's tasks");
+    describe_gauge!("runtime_tasks_alive", "Tasks of the runtime that have not ended");
+    describe_gauge!("runtime_queue_depth", "Tasks that are ready and that no thread has taken");
+    describe_gauge!(
+        "runtime_busy_seconds",
+        Unit::Seconds,
+        "How long the threads were not parked since the start, all together"
+    );
+    describe_counter!("runtime_parks_total", "Times a thread had nothing to do and was parked");
     describe_histogram!(
         "http_request_seconds",
         Unit::Seconds,

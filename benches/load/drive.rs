@@ -6,7 +6,6 @@
 //! baselines talk to Postgres, and what is measured in process calls the service.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +19,7 @@ use crate::cli::Options;
 use crate::client::Connection;
 use crate::clock;
 use crate::procfs;
-use crate::profile::Recording;
+use crate::profile::{Profile, Recording};
 use crate::sql::Place;
 
 /// What a scenario is played on: a running server, the means to see what it costs, and the options.
@@ -68,8 +67,8 @@ pub(crate) struct Meter {
     pub(crate) server: u32,
     /// The roots of their process trees, where they are known.
     pub(crate) stores: Option<Behind<u32>>,
-    /// Where the server's stacks in the window are written, if that is asked for.
-    pub(crate) profile: Option<PathBuf>,
+    /// Where what the server does in the window is written, if that is asked for.
+    pub(crate) profile: Option<Profile>,
 }
 
 /// Something of each of the two databases.
@@ -217,7 +216,7 @@ impl Window {
             () = sleep_until(self.begin.into()) => {}
             () = stop.cancelled() => {}
         }
-        let recording = meter.record()?;
+        let recording = meter.record().await?;
         let before = meter.read()?;
         tokio::select! {
             () = sleep_until(self.end.into()) => {}
@@ -225,7 +224,7 @@ impl Window {
         }
         let used = meter.read()?.since(before);
         if let Some(recording) = recording {
-            recording.finish()?;
+            recording.finish().await?;
         }
         Ok(used)
     }
@@ -246,8 +245,11 @@ impl Meter {
     }
 
     /// Begins to record where the server's time goes, if that is asked for.
-    pub(crate) fn record(&self) -> Result<Option<Recording>> {
-        self.profile.as_ref().map(|file| Recording::start(self.server, file)).transpose()
+    pub(crate) async fn record(&self) -> Result<Option<Recording>> {
+        match &self.profile {
+            Some(profile) => Recording::start(self.server, profile).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

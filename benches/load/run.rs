@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Mode, Options};
 use crate::drive::{Meter, Sample, Stage};
+use crate::profile::Profile;
 use crate::report::{Conditions, Figure, Round, Summary};
 use crate::scenarios::Scenario;
 use crate::server::Server;
@@ -129,13 +130,16 @@ pub(crate) async fn play(
         None => None,
     };
     let mut server = Server::start(options, lease.as_ref(), scenario.server_env()).await?;
-    let file = |folder: &std::path::PathBuf| folder.join(format!("{mode}-{}.perf", scenario.name));
+    let profile = |folder: &std::path::PathBuf| Profile {
+        file: folder.join(format!("{mode}-{}.perf", scenario.name)),
+        address: server.address(),
+    };
     let stage = Stage {
         address: server.address(),
         meter: Meter {
             server: server.id(),
             stores: stores.and_then(Stores::process_ids),
-            profile: options.profile.as_ref().map(file),
+            profile: options.profile.as_ref().map(profile),
         },
         place: Some(server.at()),
         options,

@@ -85,8 +85,24 @@ async fn check(api: &Api) -> HealthResponse {
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Figures", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    note_runtime();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.figures.render())
         .into_response()
+}
+
+/// Notes what the runtime says of itself: it counts by itself, and is asked when its figures are.
+fn note_runtime() {
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let workers = 0..runtime.num_workers();
+    let busy: Duration =
+        workers.clone().map(|worker| runtime.worker_total_busy_duration(worker)).sum();
+    ::metrics::gauge!("runtime_workers").set(count(runtime.num_workers()));
+    ::metrics::gauge!("runtime_tasks_alive").set(count(runtime.num_alive_tasks()));
+    ::metrics::gauge!("runtime_queue_depth").set(count(runtime.global_queue_depth()));
+    ::metrics::gauge!("runtime_busy_seconds").set(busy);
+    ::metrics::counter!("runtime_parks_total")
+        .absolute(workers.map(|worker| runtime.worker_park_count(worker)).sum());
 }
 
 /// The OpenAPI document.

@@ -52,7 +52,7 @@ pub(crate) async fn replays(
     while clock::now() < window.begin {
         replay(entries, dialect, &open).await?;
     }
-    let recording = meter.record()?;
+    let recording = meter.record().await?;
     let before = meter.read()?;
     let (mut replayed, mut busy, mut latencies) = (0, Duration::ZERO, Vec::new());
     while replayed == 0 || clock::now() < window.end {
@@ -63,7 +63,7 @@ pub(crate) async fn replays(
     }
     let cpu = meter.read()?.since(before);
     if let Some(recording) = recording {
-        recording.finish()?;
+        recording.finish().await?;
     }
     Sample::of_rate(replayed, busy, &latencies, cpu)
 }

@@ -57,7 +57,7 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
 
     let mut connection = Connection::open(stage.address).await?;
     let (mut ended, mut latencies) = (0, Vec::new());
-    let recording = stage.meter.record()?;
+    let recording = stage.meter.record().await?;
     let (begun, before) = (clock::now(), stage.meter.read()?);
     while ended < count {
         let asked = clock::now();
@@ -71,7 +71,7 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<Sample> {
     }
     let (elapsed, cpu) = (begun.elapsed(), stage.meter.read()?.since(before));
     if let Some(recording) = recording {
-        recording.finish()?;
+        recording.finish().await?;
     }
 
     ensure!(ended == count, "{ended} ends of {count} tasks");

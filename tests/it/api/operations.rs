@@ -86,6 +86,9 @@ async fn what_is_used_is_counted(#[values(Embedded, Node, TwoNodes)] mode: Mode)
         assert!(grew >= least, "{name} grew by {grew}, not by {least}");
     }
     assert!(!reply.text.contains("worker-1"), "no label names a worker or a task");
+    for name in ["workers", "tasks_alive", "busy_seconds", "parks_total"] {
+        assert!(figure(&reply.text, &format!("runtime_{name}")) > 0.0, "{name} of the runtime");
+    }
 }
 
 #[rstest]
