@@ -199,6 +199,15 @@ pub enum Ended {
     Unsealed,
 }
 
+/// How much a log that is trimmed may keep its appends waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// It is full, or nearly: somebody may wait for the room.
+    AtOnce,
+    /// Nobody waits for it: appends go first.
+    Aside,
+}
+
 /// The live log of every active task. Two real ones exist: Redis and embedded.
 #[async_trait]
 pub trait Live: Send + Sync + std::fmt::Debug {
@@ -230,7 +239,7 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     async fn generations(&self) -> Result<Vec<Generation>, Error>;
 
     /// Lets go of entries that are sealed, of each task up to the number beside it, but for the newest [`LEFT`] of its log.
-    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error>;
+    async fn trim(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error>;
 
     /// Publishes the end and deletes the log, if no entry above `end.last_seq_id` is in it; otherwise
     /// closes the fence again and leaves all as it is. Doing it twice does no harm.

@@ -23,6 +23,7 @@ use super::query::PAGE;
 use super::unsealed::{DUE_AFTER, Due};
 use super::{Error, Result, Tracker};
 use crate::domain::{Entry, Status, TaskId};
+use crate::live::Haste;
 use crate::storage::{Cursor, Filter};
 
 /// Tasks that are sealed in one transaction: their rows are held meanwhile.
@@ -112,11 +113,11 @@ impl Tracker {
         for some in due.chunks(TRIMMED_AT_ONCE) {
             let (sealed, done) = self.seal_tasks(some, pace).await;
             count += sealed.len() as u64;
-            let trimmed = self.live.trim(&self.untrimmed.add(sealed, together)).await;
+            let trimmed = self.live.trim(&self.untrimmed.add(sealed, together), Haste::Aside).await;
             outcome = outcome.and(done).and(trimmed.map_err(Error::from));
         }
         if due.is_empty() {
-            self.live.trim(&self.untrimmed.add(Vec::new(), together)).await?;
+            self.live.trim(&self.untrimmed.add(Vec::new(), together), Haste::Aside).await?;
         }
         outcome.map(|()| count)
     }
@@ -158,7 +159,7 @@ impl Tracker {
     /// Seals and trims; says how many tasks.
     async fn seal_now(&self, due: &[Due]) -> Result<u64> {
         let (sealed, done) = self.seal_tasks(due, PACE_OF_LEFT).await;
-        let trimmed = self.live.trim(&sealed).await;
+        let trimmed = self.live.trim(&sealed, Haste::AtOnce).await;
         done.and(trimmed.map_err(Error::from)).map(|()| sealed.len() as u64)
     }
 

@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Append, Appended, Closed, Ended, Error, Fence, Generation, Grant, Hub, Limits, Live, Memory,
-    PAGE_ENTRIES, Page, Verified,
+    Append, Appended, Closed, Ended, Error, Fence, Generation, Grant, Haste, Hub, Limits, Live,
+    Memory, PAGE_ENTRIES, Page, Verified,
 };
 use crate::database::{self, Database};
 use crate::domain::{
@@ -265,8 +265,8 @@ impl Live for EmbeddedLive {
         Ok(vec![Generation { name: self.generation.to_string(), places: Places::all() }])
     }
 
-    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
-        self.let_go(sealed).await
+    async fn trim(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error> {
+        self.let_go(sealed, haste).await
     }
 
     async fn end(

@@ -2,14 +2,19 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use tokio::time::{Instant, sleep};
+
 use super::log::{Log, TaskLog};
 use super::writes::delete;
 use super::{EmbeddedLive, Error};
 use crate::domain::TaskId;
-use crate::live::{Appended, LEFT, Limits, Verified, WINDOW, WINDOW_BYTES};
+use crate::live::{Appended, Haste, LEFT, Limits, Verified, WINDOW, WINDOW_BYTES};
 
 /// Entries that leave the file in one commit.
 const SWEPT_AT_ONCE: usize = 1000;
+/// Entries that do where appends go first, and for how many times as long as that took the writer is left to them.
+const SWEPT_ASIDE: usize = 250;
+const SHARE_OF_APPENDS: u32 = 2;
 
 /// What is known of the size of one log.
 #[derive(Debug, Default)]
@@ -60,7 +65,7 @@ impl EmbeddedLive {
         if kept.index().newest() < last_sealed {
             let older = std::mem::take(&mut *kept.index()).all();
             self.left().extend(older);
-            self.sweep_out().await?;
+            self.sweep_out(Haste::AtOnce).await?;
         }
         let (live, unsealed) = kept.index().bytes(last_sealed);
         log.room = Room { last_sealed, total: verified.sealed_bytes + unsealed, live };
@@ -68,7 +73,7 @@ impl EmbeddedLive {
     }
 
     /// Deletes what is sealed, but for the newest entries of each log.
-    pub(super) async fn let_go(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+    pub(super) async fn let_go(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error> {
         for (task, last_sealed) in sealed {
             let Some(kept) = self.known(task) else { continue };
             let mut log = kept.log.lock().await;
@@ -78,22 +83,27 @@ impl EmbeddedLive {
             log.room.last_sealed = log.room.last_sealed.max(*last_sealed);
             log.room.live = log.room.live.saturating_sub(freed);
         }
-        self.sweep_out().await
+        self.sweep_out(haste).await
     }
 
     /// Deletes what has left the logs: what stands together goes together, and a little at a time, each by a statement of its own
     /// between those of the appends, so that who appends waits for little. What a crash keeps of it is sealed, and leaves once more.
-    async fn sweep_out(&self) -> Result<(), Error> {
+    async fn sweep_out(&self, haste: Haste) -> Result<(), Error> {
+        let at_once = if haste == Haste::Aside { SWEPT_ASIDE } else { SWEPT_AT_ONCE };
         let mut places = std::mem::take(&mut *self.left());
         places.sort_unstable();
         while !places.is_empty() {
-            let rest = places.split_off(places.len().min(SWEPT_AT_ONCE));
+            let rest = places.split_off(places.len().min(at_once));
+            let began = Instant::now();
             let swept = delete(&places).execute(self.database.writer()).await;
             if let Err(error) = swept {
                 self.left().extend(places.into_iter().chain(rest));
                 return Err(error.into());
             }
             places = rest;
+            if haste == Haste::Aside && !places.is_empty() {
+                sleep(began.elapsed() * SHARE_OF_APPENDS).await;
+            }
         }
         Ok(())
     }

@@ -31,8 +31,8 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Append, Appended, CLOSED_FOR, Closed, Ended, Error, Fence, Generation, Hub, LEFT, Live, Memory,
-    OPENING_FOR, PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
+    Append, Appended, CLOSED_FOR, Closed, Ended, Error, Fence, Generation, Haste, Hub, LEFT, Live,
+    Memory, OPENING_FOR, PAGE_BYTES, Page, WINDOW, WINDOW_BYTES,
 };
 use crate::domain::{Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp};
 use keys::Keys;
@@ -48,8 +48,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a call takes at most, all in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Logs that are trimmed at once.
-const TRIMS: usize = 4;
+/// Logs that are trimmed at once, and at most while appends go first: a script is not interrupted.
+const TRIMS: usize = 16;
+const TRIMS_ASIDE: usize = 4;
 
 /// The live log in Redis.
 pub struct RedisLive {
@@ -272,11 +273,15 @@ impl Live for RedisLive {
         Ok(self.lookout.generations().await?)
     }
 
-    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+    async fn trim(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error> {
+        let together = match haste {
+            Haste::AtOnce => TRIMS,
+            Haste::Aside => TRIMS_ASIDE,
+        };
         let trims = futures::stream::iter(sealed.to_vec())
             .map(|(task, last_sealed)| self.trim_log(task, last_sealed));
         // One that fails is no reason to keep the others.
-        let trims: Vec<_> = trims.buffer_unordered(TRIMS).collect().await;
+        let trims: Vec<_> = trims.buffer_unordered(together).collect().await;
         trims.into_iter().collect()
     }
 

@@ -13,7 +13,9 @@ use task_tracker::clock::Clock;
 use task_tracker::domain::{
     Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
-use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
+use task_tracker::live::{
+    Append, Appended, Closed, Ended, Error, Generation, Haste, Live, Memory, Page,
+};
 use tokio::sync::Semaphore;
 
 use super::is_whole;
@@ -80,8 +82,8 @@ impl Live for Gated {
         self.real.generations().await
     }
 
-    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
-        self.real.trim(sealed).await
+    async fn trim(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error> {
+        self.real.trim(sealed, haste).await
     }
 
     async fn announce(&self, task: &TaskId, event: &Event) -> Result<(), Error> {

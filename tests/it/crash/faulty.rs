@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use task_tracker::domain::{
     Entry, Event, Moved, Receipt, StatusChange, TaskId, TaskType, Timestamp,
 };
-use task_tracker::live::{Append, Appended, Closed, Ended, Error, Generation, Live, Memory, Page};
+use task_tracker::live::{
+    Append, Appended, Closed, Ended, Error, Generation, Haste, Live, Memory, Page,
+};
 use tokio::sync::Semaphore;
 
 /// What goes wrong.
@@ -152,9 +154,9 @@ impl Live for Faulty {
         self.alive()?.generations().await
     }
 
-    async fn trim(&self, sealed: &[(TaskId, u64)]) -> Result<(), Error> {
+    async fn trim(&self, sealed: &[(TaskId, u64)], haste: Haste) -> Result<(), Error> {
         self.dies(Death::BeforeTheTrim)?;
-        self.alive()?.trim(sealed).await
+        self.alive()?.trim(sealed, haste).await
     }
 
     async fn end(

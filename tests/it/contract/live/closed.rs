@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use task_tracker::domain::{Caller, Key, TaskId};
-use task_tracker::live::{Append, Appended, Closed};
+use task_tracker::live::{Append, Appended, Closed, Haste};
 
 use super::{Backend, LIMITS, Log, kept, object};
 use crate::contract::broker::{self, Broker};
@@ -37,7 +37,7 @@ async fn a_close_says_all_that_a_short_log_holds(
 
     let task = log.opened().await;
     log.append(&task, 4).await;
-    log.live.trim(&[(task.clone(), 3)]).await.expect("a trimmed log");
+    log.live.trim(&[(task.clone(), 3)], Haste::AtOnce).await.expect("a trimmed log");
     let mut told = vec![append_once(&log, &task, "k").await, append_once(&log, &task, "l").await];
     let held = closed(&log, &task).await;
     assert_eq!(held.memory, log.live.memory(&task).await.unwrap());

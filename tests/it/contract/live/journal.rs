@@ -5,6 +5,7 @@ use std::sync::Arc;
 use task_tracker::config::Mode as ConfigMode;
 use task_tracker::database::{Database, Statement};
 use task_tracker::domain::TaskId;
+use task_tracker::live::Haste;
 
 use super::{Backend, LIMITS, Log, kept, object};
 use crate::harness::{Ground, Mode};
@@ -126,13 +127,13 @@ async fn what_could_not_leave_the_file_leaves_it_with_the_next() {
          BEGIN SELECT RAISE(ABORT, 'stays'); END",
     )
     .await;
-    log.live.trim(&[(task.clone(), 5)]).await.expect_err("nothing can be deleted");
+    log.live.trim(&[(task.clone(), 5)], Haste::Aside).await.expect_err("nothing can be deleted");
     assert_eq!(log.live.read(&task, 5, 100).await.unwrap().entries.len(), 5);
     let all = "SELECT count(*) AS count FROM live_journal";
     assert_eq!(count(&beside, all).await, 10);
     // Whoever opens the file meanwhile finds what is sealed once more, and it leaves as before.
     assert_eq!(numbers(&log.again().await, &task).await.len(), 10);
     say(&beside, "DROP TRIGGER stays").await;
-    log.live.trim(&[(task.clone(), 7)]).await.expect("a trimmed log");
+    log.live.trim(&[(task.clone(), 7)], Haste::AtOnce).await.expect("a trimmed log");
     assert_eq!((numbers(&log, &task).await, count(&beside, all).await), (vec![8, 9, 10], 3));
 }

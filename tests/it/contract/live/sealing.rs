@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 use task_tracker::domain::{Caller, TaskId};
-use task_tracker::live::{Append, Appended, Limits, WINDOW, WINDOW_BYTES};
+use task_tracker::live::{Append, Appended, Haste, Limits, WINDOW, WINDOW_BYTES};
 
 use super::{Backend, LIMITS, Log, kept, object, refused};
 use crate::contract::broker::{self, Broker, Keeps};
@@ -23,7 +23,7 @@ impl Log {
     }
 
     async fn trim(&self, task: &TaskId, last_sealed: u64) {
-        self.live.trim(&[(task.clone(), last_sealed)]).await.expect("a trimmed log");
+        self.live.trim(&[(task.clone(), last_sealed)], Haste::Aside).await.expect("a trimmed log");
     }
 }
 
