@@ -64,7 +64,7 @@ impl Kept {
             self.entries.clear();
             next.clear();
         }
-        self.bytes = self.entries.iter().map(|entry| size(&entry.progress)).sum();
+        self.weigh();
         next
     }
 
@@ -72,10 +72,15 @@ impl Kept {
     pub(super) fn sealed(&mut self, sealed: u64) {
         self.sealed = Some(sealed.max(self.sealed.unwrap_or(0)));
         self.let_go(sealed);
+        self.weigh();
     }
 
     fn let_go(&mut self, sealed: u64) {
         self.entries.retain(|entry| entry.seq_id > sealed);
+    }
+
+    /// Counts what is kept anew: an append only adds to it.
+    fn weigh(&mut self) {
         self.bytes = self.entries.iter().map(|entry| size(&entry.progress)).sum();
     }
 }

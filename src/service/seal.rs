@@ -135,9 +135,9 @@ impl Tracker {
             let (page, cursor) = (page.items, page.next);
             let tasks: Vec<TaskId> = page.iter().map(|listed| listed.task.id.clone()).collect();
             let newest = self.live.last_seq_ids(&tasks).await?;
-            let newest_sealed = |latest: Option<&Entry>| latest.map_or(0, |latest| latest.seq_id);
             let left = page.iter().zip(newest).filter_map(|(listed, newest)| {
-                let entries = newest.saturating_sub(newest_sealed(listed.latest.as_ref()));
+                let sealed = listed.latest.as_ref().map_or(0, |latest| latest.seq_id);
+                let entries = newest.saturating_sub(sealed);
                 (entries > 0).then(|| Due { task: listed.task.id.clone(), entries })
             });
             sealed += self.seal_now(&left.collect::<Vec<_>>()).await?;

@@ -81,13 +81,12 @@ impl Unsealed {
             if pending.len() >= REMEMBERED {
                 return false;
             }
-            waiting.push_back((now, task.clone()));
             let (entries, bytes, tries, kept) = (0, 0, 0, Kept::beginning_with(first));
             pending
                 .insert(task.clone(), Pending { since: now, newest, entries, bytes, tries, kept });
         }
         let Some(pending) = pending.get_mut(task) else { return false };
-        if pending.entries == 0 && pending.since != now {
+        if pending.entries == 0 {
             pending.since = now;
             waiting.push_back((now, task.clone()));
         }
@@ -242,12 +241,18 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_task_that_says_nothing_more_is_forgotten() {
+    /// A task the one entry of which is sealed when three seconds have passed.
+    fn resting() -> (Unsealed, TaskId) {
         let (unsealed, t) = (Unsealed::default(), task("t"));
         unsealed.took_each(&t, [1], at(0));
         unsealed.due(at(3));
         unsealed.sealed(&t, 1, at(3));
+        (unsealed, t)
+    }
+
+    #[test]
+    fn a_task_that_says_nothing_more_is_forgotten() {
+        let (unsealed, _) = resting();
         assert_eq!(unsealed.due(at(5)).1, 1, "it may go on in a moment");
         assert!(unsealed.due_tasks(at(6)).is_empty());
         assert_eq!(unsealed.due(at(6)).1, 0);
@@ -256,10 +261,7 @@ mod tests {
 
     #[test]
     fn a_task_that_rests_and_goes_on_is_due_again() {
-        let (unsealed, t) = (Unsealed::default(), task("t"));
-        unsealed.took_each(&t, [1], at(0));
-        unsealed.due(at(3));
-        unsealed.sealed(&t, 1, at(3));
+        let (unsealed, t) = resting();
         unsealed.took_each(&t, [2], at(5));
         assert!(unsealed.due_tasks(at(6)).is_empty(), "2 is a second old");
         assert_eq!(unsealed.due_tasks(at(8)), [("t".to_owned(), 1)]);
